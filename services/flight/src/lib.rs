@@ -1,0 +1,25 @@
+//! What every contrail service shares: the position record and its wire formats, the source
+//! protocol, Kafka and registry access, configuration, telemetry, the admin endpoint and shutdown.
+//!
+//! One module is one concern:
+//!
+//! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`]
+//! - the systems around: [`kafka`], [`registry`]
+//! - the life of a service: [`config`], [`cli`], [`telemetry`], [`admin`], [`shutdown`], [`backoff`]
+//! - for tests only: [`failpoint`]
+
+pub mod admin;
+pub mod avro;
+pub mod backoff;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod dead_letter;
+#[doc(hidden)]
+pub mod failpoint;
+pub mod kafka;
+pub mod position;
+pub mod registry;
+pub mod shutdown;
+pub mod source;
+pub mod telemetry;
