@@ -1,1 +1,10 @@
-//! Placeholder.
+//! flight-mock: a simulator of air traffic that is a log.
+//!
+//! [`simulator`] computes event N from the settings and N alone. The rest serves it: random access,
+//! Server-Sent Events and a WebSocket with credit and acknowledgements, by the protocol of
+//! [`flight::source`].
+
+pub mod civil;
+pub mod simulator;
+
+pub use simulator::{Event, Parameters, Simulator, SimulatorError};
