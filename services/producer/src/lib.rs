@@ -1,1 +1,27 @@
-//! Placeholder.
+//! flight-producer: reads a source's events by their offsets and writes them to Kafka, each exactly
+//! once whatever is killed on the way.
+//!
+//! Events and the checkpoint behind them go in one Kafka transaction. A session begins by shutting
+//! out every older producer of the source, then reads the checkpoint, claims the source and streams.
+//! Whatever fails ends the session; the next one begins from the checkpoint. What is not a position
+//! goes to the dead letters in the same transaction.
+
+mod checkpoints;
+mod error;
+mod event;
+mod kafka_client;
+mod metrics;
+mod service;
+mod session;
+mod settings;
+mod source;
+mod transaction;
+
+pub use error::{EXIT_FENCED, EXIT_NO_CHECKPOINT, Fatal};
+pub use metrics::Metrics;
+pub use service::run;
+pub use session::OBSERVED_MS;
+pub use settings::{
+    CommitSettings, ENV_PREFIX, MemorySettings, Settings, SourceSettings, Topics, Transport,
+};
+pub use source::SourceError;

@@ -1,0 +1,512 @@
+//! One session: from finding out where the source stands in Kafka to the first error.
+//!
+//! The order matters. `init_transactions` shuts out whoever wrote before and settles what they left
+//! open; only then does the checkpoint say what is in Kafka. The first transaction claims the source:
+//! it carries the checkpoint under this session's name and nothing else. From then on each
+//! transaction carries events together with the checkpoint behind them.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flight::avro::{Encoder, POSITION_SCHEMA, Record, SUBJECT};
+use flight::checkpoint::SourceCheckpoint;
+use flight::dead_letter::{DeadLetter, Place};
+use flight::kafka::topics;
+use flight::telemetry::{TRACEPARENT, span_with_parent, traceparent_of};
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::checkpoints::{self, Until, decide};
+use crate::error::{Fatal, SessionError};
+use crate::event::{self, Rejection};
+use crate::kafka_client::MessageLimits;
+use crate::service::{Context, Memory};
+use crate::source::{self, Batch, Feed};
+use crate::transaction::{Sent, Transactor};
+
+/// Header on records of a batch that was placed in its source's log long before (or after) it is
+/// written to Kafka: when that was, in milliseconds UTC, as decimal text. The ingester judges the
+/// event's clock against it; without it, against the time of the Kafka record.
+pub const OBSERVED_MS: &str = "contrail-observed-ms";
+/// From how far away [`OBSERVED_MS`] is given.
+const OBSERVED_AFTER_MS: u64 = 15 * 60 * 1000;
+/// How often an idle session looks around.
+const IDLE: Duration = Duration::from_secs(1);
+/// A producer that was shut out gives the newer one so long to claim the source.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs one session until the process is to stop (`Ok`) or something fails.
+pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError> {
+    cx.metrics.sessions.inc();
+    let descriptor = cx.wait(source::describe(&cx.http, &cx.settings.source))?;
+    memory.turn_to(&descriptor.name);
+    cx.wait(topics::ensure(
+        &cx.settings.kafka,
+        &cx.settings.topics.named(),
+    ))?;
+    let limits = cx.wait(MessageLimits::ask(&cx.settings))?;
+    let schema_id = match memory.schema_id {
+        // Ids never change: the registry may be away once it has told.
+        Some(id) => id,
+        None => cx.wait(cx.registry.register(SUBJECT, POSITION_SCHEMA))?,
+    };
+    memory.schema_id = Some(schema_id);
+    cx.readiness.set("registry", Ok(()));
+
+    // Before shutting anyone out: it may be that we are the older one.
+    if memory.has_claimed() {
+        let found = checkpoints::read(cx, &descriptor.name, Until::Stable)?;
+        check_claim(memory, found.ours.as_ref())?;
+    }
+    let transactional_id = match &cx.settings.commit.transactional_id {
+        Some(id) => id.clone(),
+        None => format!("flight-producer-{}", descriptor.name),
+    };
+    let transactor = Transactor::new(cx, &transactional_id, limits)?;
+    transactor.init()?;
+    let found = checkpoints::read(cx, &descriptor.name, Until::HighWatermark)?;
+    check_claim(memory, found.ours.as_ref())?;
+    let start = decide(
+        &found,
+        || checkpoints::positions_are_empty(cx),
+        &descriptor,
+        &cx.settings,
+    )?;
+    memory.predecessor(found.ours.map(|checkpoint| checkpoint.session));
+    if start.first {
+        tracing::info!(
+            source = descriptor.name,
+            origin = start.origin,
+            "first start of this source"
+        );
+    }
+
+    let session = memory.next_session();
+    tracing::info!(
+        source = descriptor.name,
+        session,
+        next_offset = start.next,
+        schema_id,
+        transactional_id,
+        "session begins"
+    );
+    let mut writer = Writer {
+        cx,
+        transactor,
+        encoder: Encoder::new(schema_id),
+        source: descriptor.name,
+        session,
+        origin: start.origin,
+        next: start.next,
+        live_edge: descriptor.next,
+        record_limit: limits.record,
+        open: None,
+        buffer: Vec::with_capacity(512),
+    };
+    let result = writer.claim().and_then(|()| {
+        cx.readiness.set("kafka", Ok(()));
+        cx.readiness.set("flowing", Ok(()));
+        writer.stream(memory)
+    });
+    if result.is_err() && writer.open.is_some() {
+        let outcome = if writer.transactor.abort() {
+            "aborted"
+        } else {
+            "unknown"
+        };
+        cx.metrics.transactions.with_label_values(&[outcome]).inc();
+    }
+    result
+}
+
+/// After being shut out: waits for the newer producer's claim, so that the next session finds it.
+pub(crate) fn wait_for_claim(cx: &Context) {
+    let _ = cx.wait(async {
+        tokio::time::sleep(CLAIM_PATIENCE).await;
+        Ok::<(), SessionError>(())
+    });
+}
+
+/// The source must be ours still, or be in the hands in which we found it.
+fn check_claim(memory: &Memory, found: Option<&SourceCheckpoint>) -> Result<(), Fatal> {
+    match found {
+        Some(checkpoint) if memory.is_foreign(&checkpoint.session) => Err(Fatal::Fenced {
+            name: checkpoint.source.clone(),
+            session: checkpoint.session.clone(),
+            host: checkpoint.host.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A transaction that gathers events.
+struct Open {
+    began: Instant,
+    events: u64,
+    /// Trace context of the first sampled batch in it.
+    parent: Option<String>,
+    dead_letters: u64,
+    /// The first dead letter of it, for the log.
+    example: Option<(i64, Rejection)>,
+}
+
+/// What comes next.
+enum Next {
+    Batch(Batch),
+    Nothing,
+    SourceEnded,
+    Stop,
+}
+
+/// Writes a source's events.
+struct Writer<'a> {
+    cx: &'a Context,
+    transactor: Transactor,
+    encoder: Encoder,
+    source: String,
+    session: String,
+    origin: i64,
+    /// The first offset that is not in a transaction yet.
+    next: i64,
+    live_edge: i64,
+    record_limit: usize,
+    open: Option<Open>,
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_> {
+    /// Says whose the source is now.
+    fn claim(&mut self) -> Result<(), SessionError> {
+        self.begin()?;
+        self.commit()
+    }
+
+    /// Writes what the source sends until the process is to stop.
+    fn stream(&mut self, memory: &mut Memory) -> Result<(), SessionError> {
+        let cx = self.cx;
+        let mut feed = Feed::start(
+            &cx.settings.source,
+            cx.settings.memory.source_queue_kib,
+            &self.source,
+            self.next,
+            cx.http.clone(),
+            cx.metrics.clone(),
+            cx.readiness.clone(),
+        );
+        loop {
+            match self.wait(&mut feed) {
+                Next::Batch(batch) => self.produce(&batch)?,
+                Next::Nothing => self.look_around(),
+                Next::SourceEnded => {
+                    self.finish(&feed)?;
+                    return Err(cx.runtime.block_on(feed.ended()).into());
+                }
+                Next::Stop => return self.finish(&feed),
+            }
+            if self.is_due() {
+                self.commit()?;
+                feed.acknowledge(self.next);
+                memory.made_progress();
+            }
+        }
+    }
+
+    /// The next batch, or whatever comes first.
+    fn wait(&self, feed: &mut Feed) -> Next {
+        if self.cx.shutdown.is_requested() {
+            return Next::Stop;
+        }
+        if let Some(batch) = feed.ready() {
+            return Next::Batch(batch);
+        }
+        let interval = self.cx.settings.commit.interval();
+        let wait = match &self.open {
+            Some(open) => interval.saturating_sub(open.began.elapsed()),
+            None => IDLE,
+        };
+        self.cx.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.cx.shutdown.requested() => Next::Stop,
+                batch = feed.next() => batch.map_or(Next::SourceEnded, Next::Batch),
+                () = tokio::time::sleep(wait) => Next::Nothing,
+            }
+        })
+    }
+
+    fn is_due(&self) -> bool {
+        let limits = &self.cx.settings.commit;
+        self.open.as_ref().is_some_and(|open| {
+            open.events >= limits.max_events || open.began.elapsed() >= limits.interval()
+        })
+    }
+
+    /// Commits what is open, at the end of a session.
+    fn finish(&mut self, feed: &Feed) -> Result<(), SessionError> {
+        if self.open.is_some() {
+            self.commit()?;
+            feed.acknowledge(self.next);
+        }
+        Ok(())
+    }
+
+    /// While nothing is written nothing tells that Kafka is back: ask.
+    fn look_around(&self) {
+        self.transactor.poll();
+        let metrics = &self.cx.metrics;
+        metrics.kafka_queue_records.set(self.transactor.queued());
+        if self.open.is_none()
+            && self.cx.readiness.unmet().contains_key("kafka")
+            && self
+                .transactor
+                .answers(&self.cx.settings.topics.positions.name)
+        {
+            self.cx.readiness.set("kafka", Ok(()));
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), SessionError> {
+        if self.open.is_none() {
+            self.transactor.begin()?;
+            self.open = Some(Open {
+                began: Instant::now(),
+                events: 0,
+                parent: None,
+                dead_letters: 0,
+                example: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes a batch into the open transaction.
+    fn produce(&mut self, batch: &Batch) -> Result<(), SessionError> {
+        self.begin()?;
+        let span = tracing::info_span!(
+            "produce",
+            first = batch.header.first,
+            events = batch.header.count
+        );
+        if let Some(parent) = &batch.header.traceparent {
+            span_with_parent(&span, parent);
+        }
+        let _entered = span.enter();
+        // Without an exporter of our own the source's context is handed on as it is.
+        let traceparent = traceparent_of(&span).or_else(|| batch.header.traceparent.clone());
+        let observed =
+            is_remote(batch.header.at_ms, now_ms()).then(|| batch.header.at_ms.to_string());
+
+        let half = batch.header.count / 2;
+        for (index, (offset, line)) in (0u32..).zip(batch.events()) {
+            let traceparent = traceparent.as_deref().filter(|_| index == 0);
+            let headers = headers(traceparent, observed.as_deref());
+            self.write_event(offset, line, headers)?;
+            if index == half {
+                flight::failpoint!("producer::in-transaction");
+            }
+        }
+        self.next = batch.end();
+        self.live_edge = batch.header.next;
+        if let Some(open) = &mut self.open {
+            open.events += u64::from(batch.header.count);
+            open.parent = open.parent.take().or(traceparent);
+        }
+        self.transactor.poll();
+        self.cx
+            .metrics
+            .kafka_queue_records
+            .set(self.transactor.queued());
+        Ok(())
+    }
+
+    /// Writes one event: as a position, or as a dead letter.
+    fn write_event(
+        &mut self,
+        offset: i64,
+        line: &[u8],
+        headers: Option<OwnedHeaders>,
+    ) -> Result<(), SessionError> {
+        let rejection = match event::read(line) {
+            Ok(event) => {
+                let position = event.position();
+                let record = Record {
+                    source: &self.source,
+                    source_offset: offset,
+                    position,
+                };
+                self.buffer.clear();
+                self.encoder.encode(&record, &mut self.buffer);
+                let key = position.flight_id.as_bytes();
+                let size = self.buffer.len() + key.len();
+                let topic = &self.cx.settings.topics.positions.name;
+                if size <= self.record_limit
+                    && self.transactor.send(topic, key, &self.buffer, headers)? == Sent::Queued
+                {
+                    self.cx.metrics.events_produced.inc();
+                    return Ok(());
+                }
+                Rejection {
+                    reason: "too_large",
+                    detail: format!(
+                        "{size} bytes of key and value, topic {topic} takes {}",
+                        self.record_limit
+                    ),
+                }
+            }
+            Err(rejection) => rejection,
+        };
+        self.write_dead_letter(offset, line, rejection)
+    }
+
+    fn write_dead_letter(
+        &mut self,
+        offset: i64,
+        line: &[u8],
+        rejection: Rejection,
+    ) -> Result<(), SessionError> {
+        let letter = DeadLetter {
+            place: Place::Source {
+                source: self.source.clone(),
+                source_offset: offset,
+            },
+            reason: rejection.reason,
+            detail: rejection.detail.clone(),
+            identity: Some((self.source.clone(), offset)),
+            schema_id: None,
+            original_key: None,
+            original_headers: Vec::new(),
+            payload: line,
+        };
+        let topic = &self.cx.settings.topics.dead_letters;
+        for record in letter.records() {
+            let sent = self.transactor.send(
+                &topic.name,
+                &record.key,
+                &record.payload,
+                Some(record.headers),
+            )?;
+            if sent == Sent::TooLarge {
+                return Err(SessionError::MessageLimit {
+                    topic: topic.name.clone(),
+                    found: topic.max_message_bytes as usize,
+                    needed: record.key.len() + record.payload.len(),
+                });
+            }
+        }
+        self.cx
+            .metrics
+            .events_dead_lettered
+            .with_label_values(&[rejection.reason])
+            .inc();
+        if let Some(open) = &mut self.open {
+            open.dead_letters += 1;
+            open.example.get_or_insert((offset, rejection));
+        }
+        Ok(())
+    }
+
+    /// Commits the open transaction with the checkpoint behind its events.
+    fn commit(&mut self) -> Result<(), SessionError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        let span = tracing::info_span!("commit", events = open.events, next_offset = self.next);
+        if let Some(parent) = &open.parent {
+            span_with_parent(&span, parent);
+        }
+        let _entered = span.enter();
+        let checkpoint = SourceCheckpoint {
+            source: self.source.clone(),
+            origin: self.origin,
+            next_offset: self.next,
+            session: self.session.clone(),
+            host: self.cx.host.clone(),
+            committed_at_ms: now_ms(),
+        };
+        let began = Instant::now();
+        self.transactor.send(
+            &self.cx.settings.topics.checkpoints.name,
+            self.source.as_bytes(),
+            &checkpoint.to_json(),
+            None,
+        )?;
+        flight::failpoint!("producer::before-commit");
+        self.transactor.commit()?;
+        flight::failpoint!("producer::after-commit");
+        self.committed(began);
+        Ok(())
+    }
+
+    /// Tells what was committed.
+    fn committed(&mut self, began: Instant) {
+        let metrics = &self.cx.metrics;
+        metrics
+            .commit_seconds
+            .observe(began.elapsed().as_secs_f64());
+        metrics.transactions.with_label_values(&["committed"]).inc();
+        metrics.source_next_offset.set(self.next);
+        metrics.source_lag.set((self.live_edge - self.next).max(0));
+        metrics.last_commit_seconds.set(now_ms() as f64 / 1000.0);
+        metrics.kafka_queue_records.set(self.transactor.queued());
+        self.cx.readiness.set("kafka", Ok(()));
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        metrics.events_committed.inc_by(open.events);
+        // One line for a transaction, however hostile the source is.
+        if let Some((offset, example)) = open.example {
+            tracing::warn!(
+                dead_letters = open.dead_letters,
+                first_offset = offset,
+                reason = example.reason,
+                detail = example.detail.chars().take(200).collect::<String>(),
+                "events that are not positions went to the dead letters"
+            );
+        }
+    }
+}
+
+/// True if the time at which a source placed a batch cannot be told from the Kafka record's.
+fn is_remote(at_ms: i64, now_ms: i64) -> bool {
+    at_ms.abs_diff(now_ms) > OBSERVED_AFTER_MS
+}
+
+fn headers(traceparent: Option<&str>, observed_ms: Option<&str>) -> Option<OwnedHeaders> {
+    let mut headers = None;
+    for (key, value) in [(TRACEPARENT, traceparent), (OBSERVED_MS, observed_ms)] {
+        if value.is_some() {
+            let so_far = headers.unwrap_or_else(|| OwnedHeaders::new_with_capacity(2));
+            headers = Some(so_far.insert(Header { key, value }));
+        }
+    }
+    headers
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::message::Headers;
+
+    #[test]
+    fn a_batch_of_now_needs_no_header_for_its_time() {
+        let now = 1_767_225_600_000;
+        assert!(!is_remote(now - 60_000, now));
+        assert!(is_remote(now - 16 * 60_000, now));
+        assert!(is_remote(now + 16 * 60_000, now));
+        assert!(is_remote(i64::MIN, now), "no overflow");
+    }
+
+    #[test]
+    fn most_records_have_no_headers_at_all() {
+        assert!(headers(None, None).is_none());
+        let both = headers(Some("00-a-b-01"), Some("123")).unwrap();
+        assert_eq!(both.count(), 2);
+        assert_eq!(both.get(1).key, OBSERVED_MS);
+        assert_eq!(both.get(1).value, Some(&b"123"[..]));
+    }
+}

@@ -1,0 +1,467 @@
+//! Reading a source: events in the order of their offsets, none left out, none twice.
+//!
+//! One task reads. It keeps the offset that must come next, and whatever happens on a connection
+//! (it breaks, the source jumps, a frame makes no sense), the next connection begins there. Batches
+//! wait in a queue that is bounded by their size; a full queue makes the reader stop reading.
+
+mod sse;
+mod websocket;
+
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flight::admin::Readiness;
+use flight::backoff::Backoff;
+use flight::source::{BatchHeader, DESCRIPTOR_PATH, FrameError, SourceDescriptor};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::metrics::Metrics;
+use crate::settings::{SourceSettings, Transport};
+
+/// Largest frame, line or event that is taken at all. The protocol keeps batches below 1 MiB; one
+/// oversized event must still come in, to be dead-lettered whole.
+const MAX_FRAME_BYTES: usize = 16 << 20;
+/// Longest wait for a connection, or for the answer to a small request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most batches that wait, however small they are.
+const QUEUE_BATCHES: usize = 1024;
+
+/// The source does not do what it should.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// No connection, or it broke.
+    #[error("source {url} is away: {reason}")]
+    Away {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It closed the connection.
+    #[error("source closed the connection{0}")]
+    Closed(String),
+    /// Nothing was heard.
+    #[error("source was silent for {0} s")]
+    Silent(u64),
+    /// It said no.
+    #[error("source refuses: {code}: {message}")]
+    Refused {
+        /// The source's code.
+        code: String,
+        /// The source's words.
+        message: String,
+    },
+    /// Another source answers: other events under the same offsets.
+    #[error("the source was {expected} and is now {found}: beginning a session for {found}")]
+    Changed {
+        /// Whose events were read.
+        expected: String,
+        /// Who answers.
+        found: String,
+    },
+    /// Offsets were left out.
+    #[error(
+        "source jumped ahead to offset {found} where {expected} comes next: asking again for {expected}"
+    )]
+    Ahead {
+        /// What comes next.
+        expected: i64,
+        /// What came.
+        found: i64,
+    },
+    /// Offsets came a second time.
+    #[error(
+        "source jumped back to offset {found} where {expected} comes next: asking again for {expected}"
+    )]
+    Back {
+        /// What comes next.
+        expected: i64,
+        /// What came.
+        found: i64,
+    },
+    /// A frame cannot be read.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Something that the protocol does not have.
+    #[error("source broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl SourceError {
+    /// The metric label of a violation of the protocol.
+    fn violation(&self) -> Option<&'static str> {
+        match self {
+            Self::Ahead { .. } => Some("ahead"),
+            Self::Back { .. } => Some("back"),
+            Self::Frame(_) => Some("frame"),
+            Self::Protocol(_) => Some("protocol"),
+            Self::Refused { .. } => Some("refused"),
+            _ => None,
+        }
+    }
+}
+
+/// Events that came together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) header: BatchHeader,
+    body: Bytes,
+    /// Where in `body` the events are.
+    lines: Vec<Range<usize>>,
+    /// Room in the queue, given back when the batch is done with.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    /// Offset of each event, and its text.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (i64, &[u8])> {
+        (self.header.first..).zip(self.lines.iter().map(|line| &self.body[line.clone()]))
+    }
+
+    /// The first offset after the batch.
+    pub(crate) fn end(&self) -> i64 {
+        self.header.first + self.lines.len() as i64
+    }
+}
+
+/// Asks a source what it is.
+pub(crate) async fn describe(
+    http: &reqwest::Client,
+    settings: &SourceSettings,
+) -> Result<SourceDescriptor, SourceError> {
+    let url = settings.address("http", DESCRIPTOR_PATH);
+    let away = |error: reqwest::Error| SourceError::Away {
+        url: url.clone(),
+        reason: root_cause(&error),
+    };
+    let ask = async {
+        http.get(&url)
+            .send()
+            .await?
+            .error_for_status()?
+            .bytes()
+            .await
+    };
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, ask)
+        .await
+        .map_err(|_| SourceError::Silent(CONNECT_TIMEOUT.as_secs()))?
+        .map_err(away)?;
+    serde_json::from_slice(&answer).map_err(|error| {
+        SourceError::Protocol(format!("{url} does not describe a source: {error}"))
+    })
+}
+
+/// The reading task, and its queue.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    batches: mpsc::Receiver<Batch>,
+    committed: watch::Sender<i64>,
+    task: JoinHandle<SourceError>,
+}
+
+impl Feed {
+    /// Begins to read at `from`.
+    pub(crate) fn start(
+        settings: &SourceSettings,
+        queue_kib: u32,
+        source: &str,
+        from: i64,
+        http: reqwest::Client,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Self {
+        let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
+        let (committed, acknowledged) = watch::channel(from);
+        let reader = Reader {
+            settings: settings.clone(),
+            source: source.to_owned(),
+            expected: from,
+            sender,
+            room: Arc::new(Semaphore::new(queue_kib as usize)),
+            queue_kib,
+            acknowledged,
+            http,
+            metrics,
+            readiness,
+        };
+        Self {
+            batches,
+            committed,
+            task: tokio::spawn(reader.run()),
+        }
+    }
+
+    /// The next batch; `None` when the reader has given up, see [`ended`](Self::ended).
+    pub(crate) async fn next(&mut self) -> Option<Batch> {
+        self.batches.recv().await
+    }
+
+    /// A batch that is there already.
+    pub(crate) fn ready(&mut self) -> Option<Batch> {
+        self.batches.try_recv().ok()
+    }
+
+    /// Everything below `next` is in Kafka: the source may forget it, and may send as much again.
+    pub(crate) fn acknowledge(&self, next: i64) {
+        self.committed.send_replace(next);
+    }
+
+    /// Why the reader gave up.
+    pub(crate) async fn ended(&mut self) -> SourceError {
+        match (&mut self.task).await {
+            Ok(error) => error,
+            Err(error) => SourceError::Closed(format!(": the reader failed: {error}")),
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the reading task knows.
+struct Reader {
+    settings: SourceSettings,
+    source: String,
+    /// The offset that must come next.
+    expected: i64,
+    sender: mpsc::Sender<Batch>,
+    room: Arc<Semaphore>,
+    queue_kib: u32,
+    acknowledged: watch::Receiver<i64>,
+    http: reqwest::Client,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+impl Reader {
+    /// Reads until the source is another one.
+    async fn run(mut self) -> SourceError {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let transport = self.settings.transport;
+        loop {
+            let began = self.expected;
+            let result: Result<Infallible, SourceError> = match transport {
+                Transport::Websocket => websocket::read(&mut self).await,
+                Transport::Sse => sse::read(&mut self).await,
+            };
+            let Err(error) = result;
+            self.metrics
+                .reconnects
+                .with_label_values(&[transport.name()])
+                .inc();
+            if let Some(kind) = error.violation() {
+                self.metrics
+                    .protocol_errors
+                    .with_label_values(&[kind])
+                    .inc();
+            }
+            self.readiness.set("source", Err(error.to_string()));
+            if matches!(error, SourceError::Changed { .. }) {
+                return error;
+            }
+            if self.expected > began {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay();
+            tracing::warn!(
+                %error,
+                next_offset = self.expected,
+                retry_ms = delay.as_millis() as u64,
+                "lost the source"
+            );
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// The source that answers must be the one that is expected.
+    fn check_name(&self, found: &str) -> Result<(), SourceError> {
+        if found == self.source {
+            return Ok(());
+        }
+        Err(SourceError::Changed {
+            expected: self.source.clone(),
+            found: found.to_owned(),
+        })
+    }
+
+    fn connected(&self) {
+        self.readiness.set("source", Ok(()));
+        tracing::info!(
+            source = self.source,
+            from = self.expected,
+            transport = self.settings.transport.name(),
+            "reading the source"
+        );
+    }
+
+    /// Puts a batch into the queue, waiting for room.
+    async fn deliver(
+        &mut self,
+        header: BatchHeader,
+        body: Bytes,
+        lines: Vec<Range<usize>>,
+    ) -> Result<(), SourceError> {
+        check_sequence(self.expected, header.first)?;
+        let end = header.first + lines.len() as i64;
+        let kib = u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let gone = || SourceError::Closed(": the session is over".into());
+        let room = self
+            .room
+            .clone()
+            .acquire_many_owned(kib.min(self.queue_kib))
+            .await
+            .map_err(|_| gone())?;
+        let batch = Batch {
+            header,
+            body,
+            lines,
+            _room: room,
+        };
+        self.sender.send(batch).await.map_err(|_| gone())?;
+        self.expected = end;
+        let used =
+            self.queue_kib as usize - self.room.available_permits().min(self.queue_kib as usize);
+        self.metrics.source_queue_bytes.set(used as i64 * 1024);
+        Ok(())
+    }
+}
+
+/// Offsets have no holes and no repetitions.
+fn check_sequence(expected: i64, found: i64) -> Result<(), SourceError> {
+    match found.cmp(&expected) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(SourceError::Ahead { expected, found }),
+        std::cmp::Ordering::Less => Err(SourceError::Back { expected, found }),
+    }
+}
+
+/// The innermost cause: `Connection refused` says more than `error sending request`.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::Registry;
+
+    fn reader(expected: i64, queue_kib: u32) -> (Reader, mpsc::Receiver<Batch>) {
+        let (sender, batches) = mpsc::channel(8);
+        let (_, acknowledged) = watch::channel(expected);
+        let reader = Reader {
+            settings: SourceSettings::default(),
+            source: "test".into(),
+            expected,
+            sender,
+            room: Arc::new(Semaphore::new(queue_kib as usize)),
+            queue_kib,
+            acknowledged,
+            http: reqwest::Client::new(),
+            metrics: Metrics::new(&Registry::new()),
+            readiness: Readiness::default(),
+        };
+        (reader, batches)
+    }
+
+    fn one_line(length: usize) -> Vec<Range<usize>> {
+        std::iter::once(0..length).collect()
+    }
+
+    fn header(first: i64, count: u32) -> BatchHeader {
+        BatchHeader {
+            first,
+            count,
+            at_ms: 0,
+            next: 100,
+            traceparent: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_jump_either_way_is_refused_and_the_expectation_stays() {
+        let (mut reader, _batches) = reader(10, 64);
+        let body = Bytes::from_static(b"ab");
+        let ahead = reader
+            .deliver(header(11, 2), body.clone(), vec![0..1, 1..2])
+            .await;
+        assert!(matches!(
+            ahead,
+            Err(SourceError::Ahead {
+                expected: 10,
+                found: 11
+            })
+        ));
+        let back = reader
+            .deliver(header(9, 2), body.clone(), vec![0..1, 1..2])
+            .await;
+        assert!(matches!(
+            back,
+            Err(SourceError::Back {
+                expected: 10,
+                found: 9
+            })
+        ));
+        reader
+            .deliver(header(10, 2), body, vec![0..1, 1..2])
+            .await
+            .unwrap();
+        assert_eq!(reader.expected, 12);
+    }
+
+    #[tokio::test]
+    async fn events_have_their_offsets() {
+        let (mut reader, mut batches) = reader(5, 64);
+        reader
+            .deliver(
+                header(5, 2),
+                Bytes::from_static(b"one\ntwo"),
+                vec![0..3, 4..7],
+            )
+            .await
+            .unwrap();
+        let batch = batches.recv().await.unwrap();
+        assert_eq!(
+            batch.events().collect::<Vec<_>>(),
+            [(5, &b"one"[..]), (6, b"two")]
+        );
+        assert_eq!(batch.end(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_the_reader_wait() {
+        let (mut reader, mut batches) = reader(0, 4);
+        let body = Bytes::from(vec![b'x'; 3000]);
+        reader
+            .deliver(header(0, 1), body.clone(), one_line(3000))
+            .await
+            .unwrap();
+        let second = reader.deliver(header(1, 1), body.clone(), one_line(3000));
+        let waited = tokio::time::timeout(Duration::from_millis(50), second).await;
+        assert!(waited.is_err(), "there is no room");
+        assert_eq!(reader.expected, 1);
+        drop(batches.recv().await);
+        reader
+            .deliver(header(1, 1), body, one_line(3000))
+            .await
+            .unwrap();
+        let huge = Bytes::from(vec![b'x'; 1 << 20]);
+        drop(batches.recv().await);
+        reader
+            .deliver(header(2, 1), huge, one_line(1 << 20))
+            .await
+            .unwrap();
+    }
+}

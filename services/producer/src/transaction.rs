@@ -1,0 +1,230 @@
+//! One transactional client of Kafka, used by one thread.
+
+use std::time::{Duration, Instant};
+
+use flight::admin::Readiness;
+use flight::shutdown::Shutdown;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::error::SessionError;
+use crate::kafka_client::{MessageLimits, ProducerEvents, producer_config};
+use crate::service::Context;
+
+/// One call into the client blocks for so long at most, so that a stop is noticed.
+const SLICE: Duration = Duration::from_millis(500);
+/// After the wish to stop, a commit may take so long; then it is given up.
+const DRAIN_COMMIT: Duration = Duration::from_secs(6);
+/// Without an answer for so long, Kafka counts as away.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Time for an abort. Where it fails, the next session's beginning aborts.
+const ABORT: Duration = Duration::from_secs(1);
+/// Time for the broker to tell who we are.
+const INIT: Duration = Duration::from_secs(30);
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is in the client's queue.
+    Queued,
+    /// The client finds it larger than a message may be.
+    TooLarge,
+}
+
+/// A producer that writes in transactions.
+pub(crate) struct Transactor {
+    producer: BaseProducer<ProducerEvents>,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    patience: Duration,
+}
+
+impl Transactor {
+    /// A client. Nothing has been said to Kafka yet.
+    pub(crate) fn new(
+        cx: &Context,
+        transactional_id: &str,
+        limits: MessageLimits,
+    ) -> Result<Self, SessionError> {
+        let events = ProducerEvents {
+            metrics: cx.metrics.clone(),
+            readiness: cx.readiness.clone(),
+        };
+        let producer = producer_config(&cx.settings, transactional_id, limits)
+            .create_with_context(events)
+            .map_err(|error| SessionError::kafka("making the Kafka client", error))?;
+        let timeout_ms = cx.settings.commit.transaction_timeout_ms;
+        Ok(Self {
+            producer,
+            shutdown: cx.shutdown.clone(),
+            readiness: cx.readiness.clone(),
+            // Beyond the transaction's timeout the broker has aborted it.
+            patience: Duration::from_millis(timeout_ms.into()) + Duration::from_secs(5),
+        })
+    }
+
+    /// Shuts out every older producer with our transactional id and settles its last transaction.
+    pub(crate) fn init(&self) -> Result<(), SessionError> {
+        let doing = "beginning transactions";
+        let began = Instant::now();
+        loop {
+            self.poll();
+            match self.producer.init_transactions(SLICE) {
+                Ok(()) => return Ok(()),
+                Err(_) if self.shutdown.is_requested() => return Err(SessionError::Stopped),
+                Err(error) if !is_retriable(&error) => {
+                    return Err(SessionError::kafka(doing, error));
+                }
+                Err(_) if began.elapsed() > INIT => {
+                    return Err(SessionError::Timeout {
+                        doing,
+                        seconds: INIT.as_secs(),
+                    });
+                }
+                Err(_) => self.note_silence(began),
+            }
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Result<(), SessionError> {
+        self.producer
+            .begin_transaction()
+            .map_err(|error| self.failed("beginning a transaction", error))
+    }
+
+    /// Queues a record, waiting for room.
+    pub(crate) fn send(
+        &self,
+        topic: &str,
+        key: &[u8],
+        payload: &[u8],
+        headers: Option<OwnedHeaders>,
+    ) -> Result<Sent, SessionError> {
+        let mut record = BaseRecord::to(topic).key(key).payload(payload);
+        record.headers = headers;
+        let mut full_since: Option<Instant> = None;
+        loop {
+            let (error, refused) = match self.producer.send(record) {
+                Ok(()) => return Ok(Sent::Queued),
+                Err(refused) => refused,
+            };
+            match error {
+                ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
+                    let since = *full_since.get_or_insert_with(Instant::now);
+                    self.note_silence(since);
+                    if self.shutdown.is_requested() && since.elapsed() > SILENCE {
+                        return Err(SessionError::Stopped);
+                    }
+                    if since.elapsed() > self.patience {
+                        return Err(SessionError::Timeout {
+                            doing: "writing records",
+                            seconds: self.patience.as_secs(),
+                        });
+                    }
+                    self.producer.poll(Duration::from_millis(2));
+                    record = refused;
+                }
+                ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    return Ok(Sent::TooLarge);
+                }
+                error => return Err(self.failed("writing records", error)),
+            }
+        }
+    }
+
+    /// Waits until everything is written, and commits. After an error the outcome is unknown until
+    /// the next session's [`init`](Self::init).
+    pub(crate) fn commit(&self) -> Result<(), SessionError> {
+        let doing = "committing a transaction";
+        let began = Instant::now();
+        let mut stop_asked: Option<Instant> = None;
+        let mut expired = || {
+            if self.shutdown.is_requested() {
+                stop_asked.get_or_insert_with(Instant::now);
+            }
+            self.note_silence(began);
+            began.elapsed() > self.patience
+                || stop_asked.is_some_and(|asked| asked.elapsed() > DRAIN_COMMIT)
+        };
+        let timeout = || SessionError::Timeout {
+            doing,
+            seconds: began.elapsed().as_secs(),
+        };
+        // The client's own flush would wait in steps of 100 ms.
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_millis(1));
+            if expired() {
+                return Err(timeout());
+            }
+        }
+        loop {
+            match self.producer.commit_transaction(SLICE) {
+                Ok(()) => return Ok(()),
+                // Calling again resumes the same commit.
+                Err(error) if is_retriable(&error) && !expired() => self.poll(),
+                Err(error) if is_retriable(&error) => return Err(timeout()),
+                Err(error) => return Err(self.failed(doing, error)),
+            }
+        }
+    }
+
+    /// Tries to abort what is open; true if Kafka says that it did.
+    pub(crate) fn abort(&self) -> bool {
+        if self.producer.client().fatal_error().is_some() {
+            return false;
+        }
+        match self.producer.abort_transaction(ABORT) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "the transaction is left to the next session to abort");
+                false
+            }
+        }
+    }
+
+    /// Takes what the client has to tell.
+    pub(crate) fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Records that Kafka has not acknowledged.
+    pub(crate) fn queued(&self) -> i64 {
+        self.producer.in_flight_count().into()
+    }
+
+    /// Asks Kafka for a sign of life.
+    pub(crate) fn answers(&self, topic: &str) -> bool {
+        self.producer
+            .client()
+            .fetch_metadata(Some(topic), SLICE)
+            .is_ok()
+    }
+
+    fn note_silence(&self, since: Instant) {
+        if since.elapsed() > SILENCE {
+            let why = format!("no answer for {} s", since.elapsed().as_secs());
+            self.readiness.set("kafka", Err(why));
+        }
+    }
+
+    /// The client may hide its true complaint behind "invalid state": a fatal error tells.
+    fn failed(&self, doing: &'static str, error: ClientError) -> SessionError {
+        match self.producer.client().fatal_error() {
+            Some((code, reason)) => {
+                tracing::debug!(%error, ?code, reason, doing);
+                SessionError::kafka(doing, ClientError::Global(code))
+            }
+            None => SessionError::kafka(doing, error),
+        }
+    }
+}
+
+fn is_retriable(error: &ClientError) -> bool {
+    match error {
+        ClientError::Transaction(error) => error.is_retriable(),
+        ClientError::Flush(code) => *code == RDKafkaErrorCode::OperationTimedOut,
+        _ => false,
+    }
+}
