@@ -23,3 +23,11 @@ pub mod registry;
 pub mod shutdown;
 pub mod source;
 pub mod telemetry;
+
+/// The name of this host, for logs and locks.
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned())
+}

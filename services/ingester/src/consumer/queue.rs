@@ -1,0 +1,211 @@
+//! The queue of one partition, read by a thread of its own and in batches.
+//!
+//! Each partition has its own so that one that is slow to insert holds up no other, and so that not
+//! reading is the back-pressure: librdkafka stops fetching a partition whose queue is full. The safe
+//! client has partition queues too, but shows neither the offset at which a partition ends nor
+//! batches.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr;
+use std::slice;
+use std::time::Duration;
+
+use rdkafka::bindings as ffi;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::types::RDKafkaErrorCode;
+
+/// Most messages taken from the queue at once.
+const BATCH: usize = 1024;
+
+/// What the queue gave.
+#[derive(Debug)]
+pub enum Polled<'a> {
+    /// A record.
+    Record(Message<'a>),
+    /// Everything below this offset has been delivered.
+    End(i64),
+    /// The partition cannot be read at present.
+    Error(RDKafkaErrorCode),
+}
+
+/// A partition's queue. It must be dropped before the consumer is.
+pub struct PartitionQueue {
+    queue: *mut ffi::rd_kafka_queue_t,
+    /// Messages taken from the queue: those from `next` up to `filled` are still to be handed out,
+    /// the one before `next` may be looked at, the others are destroyed.
+    messages: Vec<*mut ffi::rd_kafka_message_t>,
+    next: usize,
+    filled: usize,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread; the messages are owned by whoever owns
+// the queue, and nothing here is shared.
+unsafe impl Send for PartitionQueue {}
+
+impl PartitionQueue {
+    /// Splits the partition's queue off the consumer's. Done before the partition is assigned, no
+    /// record can go the other way.
+    ///
+    /// `None` if the client is being closed, or the topic's name has a zero byte.
+    pub fn split<C: ClientContext>(
+        client: &Client<C>,
+        topic: &str,
+        partition: i32,
+    ) -> Option<Self> {
+        let topic = CString::new(topic).ok()?;
+        // SAFETY: the client lives; the queue is checked for null and destroyed in `drop`.
+        let queue = unsafe {
+            ffi::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition)
+        };
+        if queue.is_null() {
+            return None;
+        }
+        // SAFETY: as above. Forwarding to null stops the forwarding to the consumer's queue.
+        unsafe { ffi::rd_kafka_queue_forward(queue, ptr::null_mut()) };
+        Some(Self {
+            queue,
+            messages: vec![ptr::null_mut(); BATCH],
+            next: 0,
+            filled: 0,
+        })
+    }
+
+    /// The next message, after waiting up to `timeout` for one.
+    pub fn next(&mut self, timeout: Duration) -> Option<Polled<'_>> {
+        if self.next > 0 {
+            self.destroy(self.next - 1);
+        }
+        if self.next == self.filled {
+            let timeout_ms = timeout.as_millis().min(60_000) as i32;
+            // SAFETY: `messages` has room for BATCH pointers, and all that were in it are destroyed.
+            let count = unsafe {
+                ffi::rd_kafka_consume_batch_queue(
+                    self.queue,
+                    timeout_ms,
+                    self.messages.as_mut_ptr(),
+                    BATCH,
+                )
+            };
+            self.next = 0;
+            self.filled = usize::try_from(count).unwrap_or(0);
+            if self.filled == 0 {
+                return None;
+            }
+        }
+        let message = self.messages[self.next];
+        self.next += 1;
+        // SAFETY: not destroyed before the next call, and the borrow of `self` ends before that.
+        let raw = unsafe { &*message };
+        Some(match RDKafkaErrorCode::from(raw.err) {
+            RDKafkaErrorCode::NoError => Polled::Record(Message { raw }),
+            RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
+            code => Polled::Error(code),
+        })
+    }
+
+    /// Gives the last message back: [`next`](Self::next) will return it again.
+    pub fn unread(&mut self) {
+        self.next = self.next.saturating_sub(1);
+    }
+
+    /// Forgets the messages that were taken and not handed out, as after a seek.
+    pub fn clear(&mut self) {
+        for index in self.next.saturating_sub(1)..self.filled {
+            self.destroy(index);
+        }
+        self.next = 0;
+        self.filled = 0;
+    }
+
+    fn destroy(&mut self, index: usize) {
+        let message = std::mem::replace(&mut self.messages[index], ptr::null_mut());
+        if !message.is_null() {
+            // SAFETY: librdkafka gave it to us, and it is taken out of the only place that has it.
+            unsafe { ffi::rd_kafka_message_destroy(message) };
+        }
+    }
+}
+
+impl Drop for PartitionQueue {
+    fn drop(&mut self) {
+        self.clear();
+        // SAFETY: made in `split`, destroyed nowhere else.
+        unsafe { ffi::rd_kafka_queue_destroy(self.queue) }
+    }
+}
+
+/// A record, while it is being looked at.
+pub struct Message<'a> {
+    raw: &'a ffi::rd_kafka_message_t,
+}
+
+impl std::fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("offset", &self.offset())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Message<'_> {
+    /// Offset in the partition.
+    pub fn offset(&self) -> i64 {
+        self.raw.offset
+    }
+
+    /// The value; `None` for a tombstone.
+    pub fn payload(&self) -> Option<&[u8]> {
+        // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
+        unsafe { bytes(self.raw.payload, self.raw.len) }
+    }
+
+    /// The key, if there is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        // SAFETY: as for the payload.
+        unsafe { bytes(self.raw.key, self.raw.key_len) }
+    }
+
+    /// When the producer sent the record, in milliseconds UTC, if it says so.
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message lives, and `kind` is a place for the answer.
+        let ms = unsafe { ffi::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        (kind != ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && ms >= 0)
+            .then_some(ms)
+    }
+
+    /// The headers: names and values. Most records have none.
+    pub fn headers(&self) -> Vec<(&str, &[u8])> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message lives; the headers live as long as it does. The index stops at the
+        // first error, and names are C strings.
+        unsafe {
+            let code = ffi::rd_kafka_message_headers(self.raw, &mut headers);
+            if code != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Vec::new();
+            }
+            let mut found = Vec::new();
+            let (mut name, mut value, mut size) =
+                (ptr::null::<c_char>(), ptr::null::<c_void>(), 0usize);
+            while ffi::rd_kafka_header_get_all(
+                headers,
+                found.len(),
+                &mut name,
+                &mut value,
+                &mut size,
+            ) == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                let name = CStr::from_ptr(name).to_str().unwrap_or("not-utf-8");
+                found.push((name, bytes(value.cast_mut(), size).unwrap_or_default()));
+            }
+            found
+        }
+    }
+}
+
+/// # Safety
+/// `data` is null, or there are `length` bytes that live as long as `'a`.
+unsafe fn bytes<'a>(data: *mut c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller vouches for it.
+    (!data.is_null()).then(|| unsafe { slice::from_raw_parts(data.cast::<u8>(), length) })
+}

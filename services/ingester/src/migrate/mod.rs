@@ -1,0 +1,212 @@
+//! Brings the tables up to date: runs the files of sql/migrations that have not run yet, in their
+//! order, under a lock, and records each with its checksum.
+//!
+//! A migration must be harmless when it is run again: one that is killed in the middle is.
+
+mod lock;
+mod statements;
+
+use clickhouse::Row;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::store::{DATABASE, Store, StoreError, quoted};
+use lock::Lock;
+
+/// Table of the migrations that have run.
+const LEDGER: &str = "flight_data.schema_migrations";
+
+/// One file of sql/migrations.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// File name without `.sql`: a number of four digits and a name.
+    pub name: &'static str,
+    /// The file's text.
+    pub sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($name:literal),* $(,)?) => {
+        &[$(Migration { name: $name, sql: include_str!(concat!("../../../../sql/migrations/", $name, ".sql")) }),*]
+    };
+}
+
+/// All migrations, in their order.
+pub const MIGRATIONS: &[Migration] = migrations!["0001_flight_positions"];
+
+impl Migration {
+    /// SHA-256 of the text, in hexadecimal.
+    pub fn checksum(&self) -> String {
+        Sha256::digest(self.sql.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// The tables cannot be brought up to date.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// See [`StoreError`].
+    #[error("migration {name}: {source}")]
+    Store {
+        /// What was being run.
+        name: String,
+        /// What ClickHouse says.
+        source: StoreError,
+    },
+    /// A migration that has run reads differently now.
+    #[error(
+        "migration {name} has changed since it ran: its checksum was {recorded} and is {found}; \
+         put its text back and write a new migration for what is to change"
+    )]
+    Changed {
+        /// Name of the migration.
+        name: String,
+        /// Checksum of the text that ran.
+        recorded: String,
+        /// Checksum of the text there is.
+        found: String,
+    },
+    /// The tables are newer than this program.
+    #[error(
+        "migration {name} has run and is unknown to this version: run the version that knows it, or a newer one"
+    )]
+    Unknown {
+        /// Name of the migration.
+        name: String,
+    },
+    /// Somebody else migrates for too long.
+    #[error(
+        "another process holds the migration lock: {holder}; wait for it, or drop table {table} if it is gone"
+    )]
+    Locked {
+        /// Who.
+        holder: String,
+        /// The lock.
+        table: &'static str,
+    },
+}
+
+#[derive(Row, Deserialize)]
+struct Recorded {
+    name: String,
+    checksum: String,
+}
+
+/// Runs the migrations that have not run yet, and returns their names.
+///
+/// # Errors
+/// See [`MigrateError`]. What has run stays recorded.
+pub async fn migrate(
+    store: &Store,
+    migrations: &[Migration],
+) -> Result<Vec<&'static str>, MigrateError> {
+    let prepare = |source| MigrateError::Store {
+        name: "preparation".into(),
+        source,
+    };
+    store
+        .execute(
+            "create database",
+            &format!("CREATE DATABASE IF NOT EXISTS {DATABASE}"),
+        )
+        .await
+        .map_err(prepare)?;
+    store
+        .execute("create ledger", &ledger_sql())
+        .await
+        .map_err(prepare)?;
+    if pending(store, migrations).await?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lock = Lock::take(store).await?;
+    let done = run_pending(store, migrations).await;
+    lock.release().await;
+    done
+}
+
+fn ledger_sql() -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {LEDGER} (name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) \
+         ENGINE = MergeTree ORDER BY name"
+    )
+}
+
+async fn run_pending(
+    store: &Store,
+    migrations: &[Migration],
+) -> Result<Vec<&'static str>, MigrateError> {
+    let mut done = Vec::new();
+    // Asked again under the lock: another process may have run them meanwhile.
+    for migration in pending(store, migrations).await? {
+        let failed = |source| MigrateError::Store {
+            name: migration.name.to_owned(),
+            source,
+        };
+        for statement in statements::split(migration.sql) {
+            store
+                .execute("statement", &statement)
+                .await
+                .map_err(failed)?;
+        }
+        let record = format!(
+            "INSERT INTO {LEDGER} (name, checksum) VALUES ({}, {})",
+            quoted(migration.name),
+            quoted(&migration.checksum())
+        );
+        store.execute("record", &record).await.map_err(failed)?;
+        tracing::info!(migration = migration.name, "applied");
+        done.push(migration.name);
+    }
+    Ok(done)
+}
+
+/// Compares what has run with what there is.
+async fn pending(store: &Store, migrations: &[Migration]) -> Result<Vec<Migration>, MigrateError> {
+    let sql = format!("SELECT DISTINCT name, checksum FROM {LEDGER} ORDER BY name");
+    let recorded = store
+        .rows::<Recorded>("ledger", &sql)
+        .await
+        .map_err(|source| MigrateError::Store {
+            name: "ledger".into(),
+            source,
+        })?;
+    let mut pending = migrations.to_vec();
+    for Recorded { name, checksum } in recorded {
+        let Some(index) = pending.iter().position(|migration| migration.name == name) else {
+            return Err(MigrateError::Unknown { name });
+        };
+        let found = pending.remove(index).checksum();
+        if found != checksum {
+            return Err(MigrateError::Changed {
+                name,
+                recorded: checksum,
+                found,
+            });
+        }
+    }
+    Ok(pending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_known_and_in_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sql/migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let known: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|m| format!("{}.sql", m.name))
+            .collect();
+        assert_eq!(files, known);
+    }
+}

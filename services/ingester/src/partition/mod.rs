@@ -1,0 +1,384 @@
+//! One partition, on a thread of its own, from assignment to revocation.
+
+mod publish;
+mod recover;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flight::admin::Readiness;
+use flight::avro::Record;
+use flight::dead_letter::{DeadLetter, Place};
+use flight::kafka::topics::topic_id;
+use flight::registry::RegistryClient;
+use rdkafka::consumer::Consumer;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Batch;
+use crate::consumer::GroupConsumer;
+use crate::consumer::queue::{Message, PartitionQueue, Polled};
+use crate::dead_letters::DeadLetters;
+use crate::decode::{Decoders, OBSERVED_MS, Rejection, decode};
+use crate::error::IngestError;
+use crate::metrics::Metrics;
+use crate::settings::{BatchSettings, Settings};
+use crate::store::Store;
+
+/// How long to wait for a record before looking at the clock and at [`Stop`].
+const POLL: Duration = Duration::from_millis(50);
+
+/// What the threads of all partitions share.
+pub struct PartitionContext {
+    /// Settings of the service.
+    pub settings: Settings,
+    /// ClickHouse.
+    pub store: Store,
+    /// The registry.
+    pub registry: Arc<RegistryClient>,
+    /// Where dead letters go.
+    pub dead_letters: DeadLetters,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What the service is waiting for.
+    pub readiness: Readiness,
+    /// Where asynchronous requests run.
+    pub runtime: Handle,
+    /// Set when the thread of a partition ends and nobody asked for it.
+    pub failed: CancellationToken,
+}
+
+/// Tells a partition's thread to end.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    revoked: CancellationToken,
+    draining: CancellationToken,
+}
+
+impl Stop {
+    /// The partition is not ours any more: drop everything now. What is under way at the server is
+    /// left to whoever has the partition next.
+    pub fn revoke(&self) {
+        self.revoked.cancel();
+    }
+
+    /// The service ends: publish what is there, then end.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// True once either was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.revoked.is_cancelled() || self.draining.is_cancelled()
+    }
+}
+
+/// A record that goes to the dead letters when its range is published.
+#[derive(Debug)]
+struct Letter {
+    offset: i64,
+    rejection: Rejection,
+    schema_id: Option<u32>,
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Vec<u8>)>,
+    payload: Vec<u8>,
+}
+
+impl Letter {
+    fn dead_letter(&self, topic: &str, partition: i32) -> DeadLetter<'_> {
+        let identity = match &self.rejection {
+            Rejection::Impossible { identity, .. } => Some(identity.clone()),
+            _ => None,
+        };
+        DeadLetter {
+            place: Place::Record {
+                topic: topic.to_owned(),
+                partition,
+                offset: self.offset,
+            },
+            reason: self.rejection.code(),
+            detail: self.rejection.to_string(),
+            identity,
+            schema_id: self.schema_id,
+            original_key: self.key.as_deref(),
+            original_headers: self.headers.clone(),
+            payload: &self.payload,
+        }
+    }
+}
+
+/// The state of one assigned partition.
+struct Partition {
+    number: i32,
+    consumer: Arc<GroupConsumer>,
+    queue: PartitionQueue,
+    shared: Arc<PartitionContext>,
+    stop: Stop,
+    topic_id: String,
+    decoders: Decoders,
+    /// First offset that is not published.
+    next: i64,
+    /// What the group has committed, if it is closed: nothing is open and everything below is there.
+    closed_at: Option<i64>,
+    /// Highest offset of each source that may be in the tables: at or below it, ask first.
+    watermarks: HashMap<String, i64>,
+    batch: Batch,
+    letters: Vec<Letter>,
+    letter_bytes: usize,
+    /// Last offset in the batch or among its letters.
+    last: Option<i64>,
+    began: Option<Instant>,
+    traceparent: Option<String>,
+}
+
+/// Ingests a partition until it is revoked or the service ends.
+pub fn run(
+    number: i32,
+    consumer: Arc<GroupConsumer>,
+    queue: PartitionQueue,
+    shared: Arc<PartitionContext>,
+    stop: Stop,
+) {
+    let decoders = Decoders::new(shared.registry.clone(), shared.runtime.clone());
+    let mut partition = Partition {
+        number,
+        consumer,
+        queue,
+        shared,
+        stop,
+        topic_id: String::new(),
+        decoders,
+        next: 0,
+        closed_at: None,
+        watermarks: HashMap::new(),
+        batch: Batch::default(),
+        letters: Vec::new(),
+        letter_bytes: 0,
+        last: None,
+        began: None,
+        traceparent: None,
+    };
+    let mut ended = partition.recover(false).and_then(|()| partition.ingest());
+    while let Err(error @ IngestError::LogWentBack { .. }) = ended {
+        tracing::error!(partition = number, %error, "beginning again");
+        partition.forget_batch();
+        ended = partition.recover(true).and_then(|()| partition.ingest());
+    }
+    match ended {
+        Ok(()) => tracing::info!(
+            partition = number,
+            next = partition.next,
+            "partition drained"
+        ),
+        Err(IngestError::Revoked) => tracing::info!(partition = number, "partition given up"),
+        Err(error) => {
+            tracing::error!(partition = number, %error, "partition stopped");
+            partition.shared.readiness.set(
+                "partitions",
+                Err(format!("partition {number} stopped: {error}")),
+            );
+        }
+    }
+}
+
+impl Partition {
+    fn settings(&self) -> &BatchSettings {
+        &self.shared.settings.batch
+    }
+
+    fn topic(&self) -> &str {
+        &self.shared.settings.topic
+    }
+
+    /// The main loop: collect, publish, close when idle.
+    fn ingest(&mut self) -> Result<(), IngestError> {
+        let linger = Duration::from_millis(self.settings().linger_ms);
+        let mut end = None;
+        loop {
+            if self.stop.revoked.is_cancelled() {
+                return Err(IngestError::Revoked);
+            }
+            let draining = self.stop.draining.is_cancelled();
+            let due = self.began.is_some_and(|began| began.elapsed() >= linger);
+            if self.last.is_some() && (due || draining || self.is_full()) {
+                self.publish(false)?;
+                continue;
+            }
+            if draining {
+                return self.close(self.next);
+            }
+            match self.take(POLL, i64::MAX)? {
+                Taken::Record => end = None,
+                Taken::End(offset) => end = Some(offset),
+                Taken::Nothing => {
+                    // Transaction markers have offsets too: without this, an idle partition would
+                    // show a lag for ever.
+                    if let Some(offset) = end.take()
+                        && self.last.is_none()
+                        && offset >= self.next
+                    {
+                        self.next = offset;
+                        self.close(offset)?;
+                    } else if self.last.is_none() && self.closed_at.is_none() {
+                        self.close(self.next)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let BatchSettings {
+            max_rows,
+            max_bytes,
+            ..
+        } = *self.settings();
+        self.batch.is_full(max_rows, max_bytes)
+            || self.letters.len() >= max_rows
+            || self.batch.bytes() + self.letter_bytes >= max_bytes
+    }
+
+    /// Takes one message from the queue into the batch, unless its offset is above `limit`.
+    fn take(&mut self, timeout: Duration, limit: i64) -> Result<Taken, IngestError> {
+        // What is taken from the queue borrows from it; the rest of `self` is used beside it.
+        let Self {
+            queue,
+            decoders,
+            batch,
+            letters,
+            watermarks,
+            shared,
+            stop,
+            ..
+        } = self;
+        let message = match queue.next(timeout) {
+            None => return Ok(Taken::Nothing),
+            Some(Polled::End(offset)) => return Ok(Taken::End(offset)),
+            Some(Polled::Error(code)) => {
+                shared.metrics.kafka_errors.inc();
+                tracing::warn!(
+                    partition = self.number,
+                    ?code,
+                    "cannot read the partition at present"
+                );
+                return Ok(Taken::Nothing);
+            }
+            Some(Polled::Record(message)) => message,
+        };
+        let offset = message.offset();
+        if offset > limit {
+            queue.unread();
+            return Ok(Taken::End(limit + 1));
+        }
+        if offset < self.next || self.last.is_some_and(|last| offset <= last) {
+            return Err(IngestError::LogWentBack {
+                partition: self.number,
+                expected: self.next,
+                offset,
+            });
+        }
+        let headers = message.headers();
+        if self.traceparent.is_none() {
+            self.traceparent =
+                text_header(&headers, flight::telemetry::TRACEPARENT).map(str::to_owned);
+        }
+        let observed_ms = text_header(&headers, OBSERVED_MS)
+            .and_then(|text| text.parse().ok())
+            .or_else(|| message.timestamp_ms());
+        let readiness = &shared.readiness;
+        let decoder = decoders.decoder(message.payload(), &stop.revoked, |away| {
+            readiness.set(
+                "registry",
+                away.map_or(Ok(()), |error| Err(error.to_string())),
+            );
+        })?;
+        let mut scratch = None;
+        let decoded = decoder.and_then(|decoder| {
+            decode(
+                &decoder,
+                message.payload().unwrap_or_default(),
+                observed_ms,
+                &mut scratch,
+            )
+        });
+        match decoded {
+            Ok(record) => batch.push(&record, raise(watermarks, &record)),
+            Err(rejection) => {
+                shared
+                    .metrics
+                    .dead_letters
+                    .with_label_values(&[rejection.code()])
+                    .inc();
+                tracing::warn!(partition = self.number, offset, reason = %rejection, "dead letter");
+                let letter = letter(&message, &headers, rejection);
+                self.letter_bytes += letter.payload.len();
+                letters.push(letter);
+            }
+        }
+        self.last = Some(offset);
+        self.began.get_or_insert_with(Instant::now);
+        Ok(Taken::Record)
+    }
+
+    /// Drops what was taken and not published; it will be read again.
+    fn forget_batch(&mut self) {
+        self.batch.clear();
+        self.letters.clear();
+        self.letter_bytes = 0;
+        self.last = None;
+        self.began = None;
+        self.traceparent = None;
+    }
+
+    /// Asks the cluster which incarnation of the topic this is.
+    fn ask_topic_id(&self) -> Result<String, IngestError> {
+        Ok(topic_id(self.consumer.client(), self.topic())?)
+    }
+}
+
+/// What [`Partition::take`] found.
+enum Taken {
+    Record,
+    /// Everything below the offset has been taken.
+    End(i64),
+    Nothing,
+}
+
+/// Raises the watermark of the record's source, and says whether the record stands at or below it.
+fn raise(watermarks: &mut HashMap<String, i64>, record: &Record<'_>) -> bool {
+    match watermarks.get_mut(record.source) {
+        Some(watermark) if record.source_offset <= *watermark => true,
+        Some(watermark) => {
+            *watermark = record.source_offset;
+            false
+        }
+        None => {
+            watermarks.insert(record.source.to_owned(), record.source_offset);
+            false
+        }
+    }
+}
+
+fn letter(message: &Message<'_>, headers: &[(&str, &[u8])], rejection: Rejection) -> Letter {
+    Letter {
+        offset: message.offset(),
+        rejection,
+        schema_id: flight::avro::split_header(message.payload())
+            .ok()
+            .map(|(id, _)| id),
+        key: message.key().map(<[u8]>::to_vec),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
+            .collect(),
+        payload: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+fn text_header<'a>(headers: &[(&str, &'a [u8])], name: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|(found, _)| *found == name)
+        .and_then(|(_, value)| std::str::from_utf8(value).ok())
+}

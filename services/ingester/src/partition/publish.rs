@@ -1,0 +1,245 @@
+//! The protocol by which a range of a partition appears in ClickHouse exactly once.
+//!
+//! 1. Commit `offset = first` with the range's end in the metadata: whoever comes after us knows what
+//!    may be there in part. The broker refuses this if we lost our place.
+//! 2. Dead letters go out, and records that may be in the tables already are looked up.
+//! 3. The rows are inserted as one block under a token made of the range.
+//! 4. The next commit, or the one when the partition falls idle, closes the range.
+//!
+//! The engine writes its log of tokens before it makes a part visible. Killed in between, it remembers
+//! the token and has lost the rows: repeating the insert then adds nothing. So after an insert that was
+//! not acknowledged at the first try, and after a range that was redone, the identities are counted,
+//! and what is missing is inserted under further tokens. The first token always goes first: an insert
+//! of ours that is still on its way is then either this one or refused because of it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flight::backoff::Backoff;
+use flight::failpoint;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::field::Empty;
+
+use super::Partition;
+use crate::batch::Identity;
+use crate::error::IngestError;
+use crate::range::{RangeCommit, token};
+use crate::store::now_ms;
+
+impl Partition {
+    /// Publishes what was collected, as the range from `next` to `last`. `redo`: the range was open
+    /// when the partition came to us.
+    pub(super) fn publish(&mut self, redo: bool) -> Result<(), IngestError> {
+        let (first, Some(last)) = (self.next, self.last) else {
+            return Ok(());
+        };
+        let span = tracing::info_span!(
+            "publish",
+            partition = self.number,
+            first,
+            last,
+            rows = self.batch.rows().len(),
+            redo,
+            inserted = Empty
+        );
+        if let Some(traceparent) = &self.traceparent {
+            flight::telemetry::span_with_parent(&span, traceparent);
+        }
+        let _entered = span.enter();
+
+        self.commit(first, Some(last))?;
+        failpoint!("ingester::after-range-commit");
+        self.send_letters()?;
+        if !self.batch.is_empty() {
+            let inserted = self.insert_batch(first, last, redo)?;
+            span.record("inserted", inserted);
+        }
+        failpoint!("ingester::after-insert");
+        self.next = last + 1;
+        self.closed_at = None;
+        self.forget_batch();
+        Ok(())
+    }
+
+    /// Closes the last range: everything below `next` is in ClickHouse.
+    pub(super) fn close(&mut self, next: i64) -> Result<(), IngestError> {
+        if self.closed_at != Some(next) {
+            self.commit(next, None)?;
+            self.closed_at = Some(next);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, offset: i64, end: Option<i64>) -> Result<(), IngestError> {
+        let metadata = RangeCommit::new(&self.topic_id, end).to_metadata();
+        let commit = |partition: &Self| {
+            let failed = |source| {
+                partition.shared.metrics.commit_errors.inc();
+                IngestError::Kafka {
+                    action: format!("cannot commit offset {offset}"),
+                    source,
+                }
+            };
+            let mut list = TopicPartitionList::with_capacity(1);
+            let mut element = list.add_partition(partition.topic(), partition.number);
+            element.set_metadata(&metadata);
+            element.set_offset(Offset::Offset(offset)).map_err(failed)?;
+            partition
+                .consumer
+                .commit(&list, CommitMode::Sync)
+                .map_err(failed)
+        };
+        self.insist("commit", commit)
+    }
+
+    fn send_letters(&mut self) -> Result<(), IngestError> {
+        if self.letters.is_empty() {
+            return Ok(());
+        }
+        self.insist("dead letters", |partition| {
+            let letters: Vec<_> = partition
+                .letters
+                .iter()
+                .map(|letter| letter.dead_letter(partition.topic(), partition.number))
+                .collect();
+            let (shared, stop) = (&partition.shared, &partition.stop);
+            shared.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stop.revoked.cancelled() => Err(IngestError::Revoked),
+                    sent = shared.dead_letters.send(&letters) => sent,
+                }
+            })
+        })
+    }
+
+    /// Inserts the batch, and returns how many rows that added as far as can be known.
+    fn insert_batch(&mut self, first: i64, last: i64, redo: bool) -> Result<usize, IngestError> {
+        let began = Instant::now();
+        let oldest_ms = self.batch.rows().iter().map(|row| row.timestamp_ms).min();
+        let name = token(&self.topic_id, self.number, first, last, 0);
+        let mut inserted;
+        let at_once;
+        if self.batch.has_revisits() {
+            let present = self.present(true)?;
+            let (body, rows) = self.batch.body_without(&present);
+            self.shared
+                .metrics
+                .rows_present
+                .inc_by((self.batch.rows().len() - rows) as u64);
+            inserted = rows;
+            at_once = self.insert_until_acknowledged(&body, &name)?;
+        } else {
+            inserted = self.batch.rows().len();
+            let body = self.batch.take_body();
+            let acknowledged = self.insert_until_acknowledged(&body, &name);
+            self.batch.restore(body);
+            at_once = acknowledged?;
+        }
+        if redo || !at_once {
+            inserted += self.supply_missing(first, last)?;
+        }
+        let metrics = &self.shared.metrics;
+        metrics.rows_inserted.inc_by(inserted as u64);
+        metrics
+            .insert_seconds
+            .observe(began.elapsed().as_secs_f64());
+        metrics.batch_rows.observe(self.batch.rows().len() as f64);
+        if let Some(oldest_ms) = oldest_ms {
+            metrics
+                .latency_seconds
+                .observe((now_ms() - oldest_ms).max(0) as f64 / 1000.0);
+        }
+        Ok(inserted)
+    }
+
+    /// Counts the batch's identities in the tables and inserts what is missing, until nothing is.
+    fn supply_missing(&mut self, first: i64, last: i64) -> Result<usize, IngestError> {
+        let mut supplied = 0;
+        for retry in 1.. {
+            let present = self.present(false)?;
+            let (body, rows) = self.batch.body_missing_from(&present);
+            if rows == 0 {
+                break;
+            }
+            tracing::warn!(
+                partition = self.number,
+                first,
+                last,
+                rows,
+                retry,
+                "the server forgot rows of an insert whose token it remembers; inserting them again"
+            );
+            self.shared.metrics.rows_supplied.inc_by(rows as u64);
+            self.insert_until_acknowledged(
+                &body,
+                &token(&self.topic_id, self.number, first, last, retry),
+            )?;
+            supplied += rows;
+        }
+        Ok(supplied)
+    }
+
+    /// The batch's identities that are in the tables: all of them, or only those that must be looked
+    /// up before the insert.
+    fn present(&mut self, only_revisits: bool) -> Result<HashSet<Identity>, IngestError> {
+        self.insist("identities", |partition| {
+            let (shared, stop, batch) = (&partition.shared, &partition.stop, &partition.batch);
+            let rows = batch
+                .rows()
+                .iter()
+                .filter(|row| row.revisit || !only_revisits);
+            shared.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stop.revoked.cancelled() => Err(IngestError::Revoked),
+                    present = shared.store.present(batch.sources(), rows) => Ok(present?),
+                }
+            })
+        })
+    }
+
+    /// Repeats an insert until the server acknowledges it; true if it did so at the first try. The
+    /// same token makes repeating harmless, whether or not an earlier try was executed.
+    fn insert_until_acknowledged(
+        &mut self,
+        body: &Bytes,
+        token: &str,
+    ) -> Result<bool, IngestError> {
+        if body.is_empty() {
+            return Ok(true);
+        }
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            let (shared, stop) = (&self.shared, &self.stop);
+            let answer = shared.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stop.revoked.cancelled() => None,
+                    answer = shared.store.insert(body, token) => Some(answer),
+                }
+            });
+            let error = match answer {
+                None => return Err(IngestError::Revoked),
+                Some(Ok(())) => {
+                    shared.readiness.set("clickhouse", Ok(()));
+                    return Ok(backoff.failures() == 0);
+                }
+                Some(Err(error)) => error,
+            };
+            shared
+                .metrics
+                .insert_errors
+                .with_label_values(&[error.kind()])
+                .inc();
+            shared.readiness.set("clickhouse", Err(error.to_string()));
+            tracing::warn!(partition = self.number, token, %error, "insert will be repeated");
+            if stop.draining.is_cancelled() || stop.revoked.is_cancelled() {
+                return Err(IngestError::Revoked);
+            }
+            self.pause(backoff.next_delay());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One insert is one block under one token.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clickhouse::error::Error as ClientError;
+
+use super::{POSITIONS, Store, StoreError};
+use crate::batch::INSERT_COLUMNS;
+
+/// Bytes handed to the connection at once. Each is compressed by itself.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The insert statement. Its rows pass through a filter that is true until the deadline and throws
+/// after it, so that a request which was held up on the way cannot execute when its token may have
+/// been forgotten.
+pub(super) fn statement() -> String {
+    let names = INSERT_COLUMNS.map(|(name, _)| name).join(", ");
+    format!("INSERT INTO {POSITIONS} ({names}) FORMAT RowBinary")
+}
+
+impl Store {
+    /// Inserts rows as one block under a deduplication token. A token that was inserted before adds
+    /// nothing, whatever the rows are. An acknowledged insert is durable.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. After [`StoreError::Away`] the rows may be there, or be there later.
+    pub async fn insert(&self, body: &Bytes, token: &str) -> Result<(), StoreError> {
+        let action = "insert";
+        let seconds = self.insert_timeout.as_secs().max(1);
+        let mut insert = self
+            .client
+            .insert_formatted_with(self.insert_sql.clone())
+            .with_timeouts(
+                Some(self.insert_timeout),
+                Some(self.insert_timeout + Duration::from_secs(2)),
+            )
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("insert_deduplication_token", token)
+            // An asynchronous insert is acknowledged before it is durable.
+            .with_setting("async_insert", "0")
+            // One block: nothing may cut the body up.
+            .with_setting("max_insert_block_size", "1048576")
+            .with_setting("min_insert_block_size_rows", "1048576")
+            .with_setting("min_insert_block_size_bytes", "268435456")
+            .with_setting("input_format_parallel_parsing", "0")
+            .with_setting("max_insert_threads", "1")
+            .with_setting("max_execution_time", seconds.to_string());
+        let sent = async {
+            for start in (0..body.len()).step_by(CHUNK_BYTES) {
+                let end = (start + CHUNK_BYTES).min(body.len());
+                insert.send(body.slice(start..end)).await?;
+                flight::failpoint!("ingester::in-the-body");
+            }
+            insert.end().await
+        };
+        sent.await
+            .map_err(|error: ClientError| self.explain(action, error))
+    }
+}
+
+/// Now, in milliseconds since the epoch, UTC.
+pub(crate) fn now_ms() -> i64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,191 @@
+//! ClickHouse as the ingester sees it: insert a batch under a token, ask which identities are there.
+
+mod identity;
+mod insert;
+
+pub(crate) use identity::quoted;
+pub(crate) use insert::now_ms;
+
+use std::time::Duration;
+
+use clickhouse::Client;
+use thiserror::Error;
+
+use crate::settings::ClickhouseSettings;
+
+/// Database of everything.
+pub const DATABASE: &str = "flight_data";
+/// Table into which positions are inserted.
+pub const POSITIONS: &str = "flight_data.flight_positions";
+/// Every table that may hold an event: a look-up by identity asks all of them.
+pub const TABLES: [&str; 1] = [POSITIONS];
+
+/// ClickHouse refuses, or does not answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It answered with an error. Nothing of the request was executed, or not all of it.
+    #[error("ClickHouse at {url} refuses {action}: {message}")]
+    Refused {
+        /// The server.
+        url: String,
+        /// What was asked.
+        action: &'static str,
+        /// ClickHouse's error code, 0 where the answer has none.
+        code: u32,
+        /// ClickHouse's message.
+        message: String,
+    },
+    /// It did not answer, or not in time: whether the request was executed is not known.
+    #[error("ClickHouse at {url} is away ({action}): {reason}")]
+    Away {
+        /// The server.
+        url: String,
+        /// What was asked.
+        action: &'static str,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// For the metric label: `refused` or `away`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Away { .. } => "away",
+        }
+    }
+}
+
+/// A connection pool to one server.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+    url: String,
+    insert_timeout: Duration,
+    query_timeout: Duration,
+    insert_sql: String,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// A store for `settings`. Nothing is asked of the server yet.
+    pub fn new(settings: &ClickhouseSettings) -> Self {
+        let client = Client::default()
+            .with_url(&settings.url)
+            .with_user(&settings.user)
+            .with_password(settings.password.expose())
+            .with_product_info("flight-ingester", env!("CARGO_PKG_VERSION"))
+            .with_validation(false);
+        Self {
+            client,
+            url: settings.url.clone(),
+            insert_timeout: Duration::from_millis(settings.insert_timeout_ms),
+            query_timeout: Duration::from_millis(settings.query_timeout_ms),
+            insert_sql: insert::statement(),
+        }
+    }
+
+    /// Runs one statement that returns nothing.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn execute(&self, action: &'static str, sql: &str) -> Result<(), StoreError> {
+        self.limited(action, self.client.query_raw(sql).execute())
+            .await
+    }
+
+    /// Runs one query and returns all its rows.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn rows<T>(&self, action: &'static str, sql: &str) -> Result<Vec<T>, StoreError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.limited(action, self.client.query_raw(sql).fetch_all::<T>())
+            .await
+    }
+
+    /// Asks for a sign of life, with the user and password of the settings.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.rows::<u8>("ping", "SELECT 1::UInt8").await.map(drop)
+    }
+
+    async fn limited<T>(
+        &self,
+        action: &'static str,
+        request: impl Future<Output = clickhouse::error::Result<T>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.query_timeout, request).await {
+            Ok(result) => result.map_err(|error| self.explain(action, error)),
+            Err(_) => Err(StoreError::Away {
+                url: self.url.clone(),
+                action,
+                reason: format!("no answer within {} s", self.query_timeout.as_secs()),
+            }),
+        }
+    }
+
+    fn explain(&self, action: &'static str, error: clickhouse::error::Error) -> StoreError {
+        match error {
+            clickhouse::error::Error::BadResponse(message) => {
+                let code = error_code(&message);
+                let hint = match code {
+                    516 => " (clickhouse.user and clickhouse.password are wrong)",
+                    _ => "",
+                };
+                let message = format!("{}{hint}", message.trim());
+                StoreError::Refused {
+                    url: self.url.clone(),
+                    action,
+                    code,
+                    message,
+                }
+            }
+            other => {
+                let mut cause: &dyn std::error::Error = &other;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                StoreError::Away {
+                    url: self.url.clone(),
+                    action,
+                    reason: cause.to_string(),
+                }
+            }
+        }
+    }
+}
+
+/// The number in `Code: 516. DB::Exception: …`.
+fn error_code(message: &str) -> u32 {
+    let digits = message.split_once("Code: ").map_or("", |(_, rest)| rest);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_code_is_read_from_the_message() {
+        assert_eq!(
+            super::error_code("Code: 516. DB::Exception: default: Authentication failed"),
+            516
+        );
+        assert_eq!(super::error_code("Bad gateway"), 0);
+    }
+}

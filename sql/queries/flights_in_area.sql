@@ -1,0 +1,13 @@
+-- Flights in a box on the map (San Francisco) within the last five minutes.
+SELECT 
+    flight_id,
+    callsign,
+    altitude,
+    gspeed,
+    timestamp
+FROM flight_data.flight_positions
+WHERE 
+    longitude BETWEEN -122.5 AND -122.3 AND
+    latitude BETWEEN 37.7 AND 37.9 AND
+    timestamp >= now() - INTERVAL 5 MINUTE
+ORDER BY timestamp DESC;
