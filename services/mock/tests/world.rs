@@ -106,7 +106,7 @@ fn assert_possible(event: &Event<'_>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn neighbours_agree_at_any_time(
@@ -216,16 +216,14 @@ fn flights_pass_over_san_francisco_bay_every_day() {
     let mut days = HashSet::new();
     let mut callsigns = HashSet::new();
     for tick in 0..3 * 17_280 {
-        // Of the default fleet only those are looked at that begin or end at the bay.
-        for slot in [1] {
-            let event = simulator.event(tick * i64::from(fleet) + slot).unwrap();
-            if (-12_250_000..=-12_230_000).contains(&event.longitude_e5)
-                && (3_770_000..=3_790_000).contains(&event.latitude_e5)
-            {
-                assert!(!event.on_ground && event.altitude > 500, "{event:?}");
-                days.insert((event.timestamp - EPOCH_MS) / DAY_MS);
-                callsigns.insert(event.callsign.to_owned());
-            }
+        // The second slot's flights alone, which every fleet of two or more has.
+        let event = simulator.event(tick * i64::from(fleet) + 1).unwrap();
+        if (-12_250_000..=-12_230_000).contains(&event.longitude_e5)
+            && (3_770_000..=3_790_000).contains(&event.latitude_e5)
+        {
+            assert!(!event.on_ground && event.altitude > 500, "{event:?}");
+            days.insert((event.timestamp - EPOCH_MS) / DAY_MS);
+            callsigns.insert(event.callsign.to_owned());
         }
     }
     assert_eq!(days.len(), 3);

@@ -56,26 +56,37 @@ pub struct Motion {
     pub on_ground: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    start_s: f64,
+/// Phases from the start of the take-off roll to standstill on the other runway, see [`airborne`].
+const PHASES: usize = 13;
+/// Taxi out in three segments, hold, the phases, vacate the runway, taxi in in three, and the gate.
+const SEGMENTS: usize = 3 + 1 + PHASES + 1 + 3 + 1;
+/// The segment in which the aircraft is at the gate again, to stay there.
+const GATE: usize = SEGMENTS - 1;
+/// The segments in the air: all phases but the first and the last.
+const AIRBORNE: std::ops::Range<usize> = 5..3 + PHASES;
+/// The segments in the direction of the great circle: all but the taxis. The gate counts to the
+/// taxi that ends there.
+const FORWARDS: std::ops::Range<usize> = 3..3 + 1 + PHASES + 1;
+
+/// What holds at the start of a segment. Speed and vertical rate change from there to the start of
+/// the next one in proportion to time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Knot {
     along_nm: f64,
-    /// Nautical miles per second, and per second squared; never negative.
+    /// Nautical miles per second, never negative.
     speed: f64,
-    acceleration: f64,
     altitude_ft: f64,
-    /// Feet per second, and per second squared.
+    /// Feet per second.
     climb: f64,
-    climb_acceleration: f64,
-    /// 1 forwards, -1 backwards.
-    direction: f64,
-    on_ground: bool,
 }
 
 /// One way to fly one leg.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    segments: Box<[Segment]>,
+    /// When each segment starts, apart from the rest: looking for the right one reads three cache
+    /// lines this way.
+    starts_s: [f64; SEGMENTS],
+    knots: [Knot; SEGMENTS],
     /// Gate to gate, in seconds.
     pub duration_s: f64,
     /// Cruising altitude in feet.
@@ -88,7 +99,6 @@ struct Phase {
     duration_s: f64,
     speed_kt: f64,
     climb_fpm: f64,
-    on_ground: bool,
 }
 
 impl Phase {
@@ -97,7 +107,6 @@ impl Phase {
             duration_s,
             speed_kt,
             climb_fpm,
-            on_ground: false,
         }
     }
 
@@ -106,7 +115,6 @@ impl Phase {
             duration_s,
             speed_kt,
             climb_fpm: 0.0,
-            on_ground: true,
         }
     }
 }
@@ -207,30 +215,26 @@ impl Profile {
         }
     }
 
-    fn lay_out(style: &Style, leg: &LegShape, cruise_ft: f64, phases: &[Phase]) -> Self {
+    fn lay_out(style: &Style, leg: &LegShape, cruise_ft: f64, phases: &[Phase; PHASES]) -> Self {
         let mut layout = Layout::default();
-        layout.altitude_ft = leg.from_ft;
+        layout.next.altitude_ft = leg.from_ft;
         layout.taxi_back(style.taxi_kt, style.taxi_out_nm);
         layout.push(Phase::ground(style.hold_s, 0.0), 1.0);
-        for phase in phases {
-            if phase.on_ground {
+        for (i, phase) in phases.iter().enumerate() {
+            if i == PHASES - 1 {
                 // The exact elevation, free of what the integration rounded.
-                layout.altitude_ft = if layout.along_nm < leg.length_nm / 2.0 {
-                    leg.from_ft
-                } else {
-                    leg.to_ft
-                };
+                layout.next.altitude_ft = leg.to_ft;
             }
             layout.push(*phase, 1.0);
         }
         layout.push(Phase::ground(style.vacate_s, 0.0), 1.0);
         layout.taxi_back(style.taxi_kt, style.taxi_in_nm);
+        layout.next.along_nm = leg.length_nm;
         let duration_s = layout.now_s;
-        // At the gate again until the next leg begins.
-        layout.along_nm = leg.length_nm;
-        layout.push(Phase::ground(1.0, 0.0), -1.0);
+        layout.push(Phase::ground(0.0, 0.0), -1.0);
         Self {
-            segments: layout.segments.into(),
+            starts_s: layout.starts_s,
+            knots: layout.knots,
             duration_s,
             cruise_ft,
         }
@@ -240,32 +244,39 @@ impl Profile {
     /// stands at the gate.
     pub fn at(&self, time_s: f64) -> Motion {
         let time_s = time_s.max(0.0);
-        let after = self
-            .segments
-            .partition_point(|segment| segment.start_s <= time_s);
-        let last = self.segments.len() - 1;
-        let segment = &self.segments[after.saturating_sub(1)];
-        let t = if after > last {
-            0.0
+        let started = self.starts_s.iter().filter(|start_s| **start_s <= time_s);
+        let segment = started.count().saturating_sub(1);
+        let now = &self.knots[segment];
+        let direction = if FORWARDS.contains(&segment) {
+            1.0
         } else {
-            time_s - segment.start_s
+            -1.0
+        };
+        let (t, acceleration, climb_acceleration) = if segment == GATE {
+            (0.0, 0.0, 0.0)
+        } else {
+            let next = &self.knots[segment + 1];
+            let seconds = self.starts_s[segment + 1] - self.starts_s[segment];
+            (
+                time_s - self.starts_s[segment],
+                (next.speed - now.speed) / seconds,
+                (next.climb - now.climb) / seconds,
+            )
         };
         Motion {
-            along_nm: segment.along_nm
-                + segment.direction * t * (segment.speed + segment.acceleration * t / 2.0),
-            speed_kt: (segment.speed + segment.acceleration * t) * HOUR_S,
-            altitude_ft: segment.altitude_ft
-                + t * (segment.climb + segment.climb_acceleration * t / 2.0),
-            vertical_fpm: (segment.climb + segment.climb_acceleration * t) * MINUTE_S,
-            backwards: segment.direction < 0.0,
-            on_ground: segment.on_ground,
+            along_nm: now.along_nm + direction * t * (now.speed + acceleration * t / 2.0),
+            speed_kt: (now.speed + acceleration * t) * HOUR_S,
+            altitude_ft: now.altitude_ft + t * (now.climb + climb_acceleration * t / 2.0),
+            vertical_fpm: (now.climb + climb_acceleration * t) * MINUTE_S,
+            backwards: direction < 0.0,
+            on_ground: !AIRBORNE.contains(&segment),
         }
     }
 }
 
 /// From the start of the take-off roll to standstill after landing; None if climb and descent leave
 /// no room for a cruise at this level.
-fn airborne(style: &Style, leg: &LegShape, cruise_ft: f64) -> Option<[Phase; 13]> {
+fn airborne(style: &Style, leg: &LegShape, cruise_ft: f64) -> Option<[Phase; PHASES]> {
     let cruise_kt = style.cruise_kt(cruise_ft);
     let middle_kt = (cruise_kt - 30.0).min(285.0);
     let (up, upper) = (style.climb_fpm, style.upper_climb_fpm);
@@ -314,33 +325,25 @@ fn airborne(style: &Style, leg: &LegShape, cruise_ft: f64) -> Option<[Phase; 13]
 /// Lays phases one after another.
 #[derive(Default)]
 struct Layout {
-    segments: Vec<Segment>,
+    starts_s: [f64; SEGMENTS],
+    knots: [Knot; SEGMENTS],
+    laid: usize,
     now_s: f64,
-    along_nm: f64,
-    speed: f64,
-    altitude_ft: f64,
-    climb: f64,
+    /// What holds at the end of what is laid.
+    next: Knot,
 }
 
 impl Layout {
     fn push(&mut self, phase: Phase, direction: f64) {
+        self.starts_s[self.laid] = self.now_s;
+        self.knots[self.laid] = self.next;
+        self.laid += 1;
         let (speed, climb) = (phase.speed_kt / HOUR_S, phase.climb_fpm / MINUTE_S);
         let seconds = phase.duration_s;
-        self.segments.push(Segment {
-            start_s: self.now_s,
-            along_nm: self.along_nm,
-            speed: self.speed,
-            acceleration: (speed - self.speed) / seconds,
-            altitude_ft: self.altitude_ft,
-            climb: self.climb,
-            climb_acceleration: (climb - self.climb) / seconds,
-            direction,
-            on_ground: phase.on_ground,
-        });
         self.now_s += seconds;
-        self.along_nm += direction * (self.speed + speed) / 2.0 * seconds;
-        self.altitude_ft += (self.climb + climb) / 2.0 * seconds;
-        (self.speed, self.climb) = (speed, climb);
+        self.next.along_nm += direction * (self.next.speed + speed) / 2.0 * seconds;
+        self.next.altitude_ft += (self.next.climb + climb) / 2.0 * seconds;
+        (self.next.speed, self.next.climb) = (speed, climb);
     }
 
     /// From standstill to standstill against the direction of the leg.

@@ -18,7 +18,7 @@ const TIMETABLE_MS: i64 = 5 * 60_000;
 /// Most out-and-back pairs in a rotation.
 const MAX_PAIRS: usize = 6;
 /// Ways in which one route is flown.
-const VARIANTS: u64 = 4;
+const VARIANTS: u64 = 2;
 /// Flight numbers of an airline: 1 to 9999.
 const FLIGHT_NUMBERS: u64 = 9_999;
 /// Up to here a leg is short haul, in nautical miles.
