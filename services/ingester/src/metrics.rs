@@ -101,7 +101,9 @@ impl Metrics {
             insert_seconds: histogram(
                 "insert_seconds",
                 "Seconds from the first try of an insert until it was acknowledged",
-                exponential_buckets(0.002, 2.0, 14)?,
+                vec![
+                    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+                ],
             )?,
             batch_rows: histogram(
                 "batch_rows",
@@ -111,7 +113,9 @@ impl Metrics {
             latency_seconds: histogram(
                 "latency_seconds",
                 "Seconds from the timestamp of the oldest row of a batch until the batch was queryable",
-                exponential_buckets(0.05, 1.6, 16)?,
+                vec![
+                    0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+                ],
             )?,
             partitions_assigned,
         })
