@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::error::{Fatal, SessionError};
-use crate::kafka_client::EndWatch;
+use crate::kafka_client::{EndWatch, reader_config};
 use crate::service::Context;
 
 /// Longest time for reading the topic. Another source's transaction may hold its end back until
@@ -51,12 +51,12 @@ pub(crate) struct Checkpoints {
 pub(crate) fn read(cx: &Context, source: &str, until: Until) -> Result<Checkpoints, SessionError> {
     let topic = &cx.settings.topics.checkpoints.name;
     let end = match until {
-        Until::Stable => end_offset(cx, topic, "read_committed")?,
-        Until::HighWatermark => end_offset(cx, topic, "read_uncommitted")?,
+        Until::Stable => watermark(cx, topic, 0, "read_committed")?,
+        Until::HighWatermark => watermark(cx, topic, 0, "read_uncommitted")?,
     };
     let doing = "reading checkpoints";
     let failed = |error| SessionError::kafka(doing, error);
-    let consumer: BaseConsumer<EndWatch> = consumer_config(cx, "read_committed")
+    let consumer: BaseConsumer<EndWatch> = reader_config(&cx.settings, "read_committed")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
         .set("statistics.interval.ms", "50")
@@ -144,10 +144,6 @@ pub(crate) fn positions_are_empty(cx: &Context) -> Result<bool, SessionError> {
     Ok(true)
 }
 
-fn end_offset(cx: &Context, topic: &str, isolation: &str) -> Result<i64, SessionError> {
-    watermark(cx, topic, 0, isolation)
-}
-
 fn watermark(
     cx: &Context,
     topic: &str,
@@ -155,25 +151,13 @@ fn watermark(
     isolation: &str,
 ) -> Result<i64, SessionError> {
     let failed = |error| SessionError::kafka("asking for the end of a topic", error);
-    let consumer: BaseConsumer = consumer_config(cx, isolation).create().map_err(failed)?;
+    let consumer: BaseConsumer = reader_config(&cx.settings, isolation)
+        .create()
+        .map_err(failed)?;
     let (_, high) = consumer
         .fetch_watermarks(topic, partition, ASK_TIMEOUT)
         .map_err(failed)?;
     Ok(high)
-}
-
-fn consumer_config(cx: &Context, isolation: &str) -> rdkafka::ClientConfig {
-    let mut config = cx
-        .settings
-        .kafka
-        .client_config("flight-producer-checkpoints");
-    config
-        // Required for assigning by hand; nothing is ever committed under it.
-        .set("group.id", "flight-producer-checkpoints")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", isolation);
-    config
 }
 
 /// Where a session begins.

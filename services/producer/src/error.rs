@@ -138,6 +138,22 @@ pub enum SessionError {
         /// How long was waited.
         seconds: u64,
     },
+    /// A partition cannot be looked into.
+    #[error(
+        "topic {topic} partition {partition} is held back at offset {stable} of {end} for {seconds} s by a transaction of another producer: find it with Kafka's `kafka-transactions.sh find-hanging`, and abort it"
+    )]
+    HeldBack {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Its last stable offset.
+        stable: i64,
+        /// Its end.
+        end: i64,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The source's checkpoint is there and is not one.
     #[error(
         "topic {topic} offset {offset} is not a checkpoint of source {name}: {reason}. Write a right one with key {name}, or delete the record and set source.initial_offset"

@@ -122,6 +122,18 @@ pub(crate) fn producer_config(
     config
 }
 
+/// Settings of a client that looks into topics and belongs to no group.
+pub(crate) fn reader_config(settings: &Settings, isolation: &str) -> ClientConfig {
+    let mut config = settings.kafka.client_config("flight-producer-reader");
+    config
+        // Required for assigning by hand; nothing is ever committed under it.
+        .set("group.id", "flight-producer-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", isolation);
+    config
+}
+
 /// What the producing client reports.
 #[derive(Debug)]
 pub(crate) struct ProducerEvents {

@@ -14,6 +14,7 @@ mod metrics;
 mod service;
 mod session;
 mod settings;
+mod settle;
 mod source;
 mod transaction;
 

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub kafka_errors: IntCounter,
     /// Times that a newer producer shut this one out.
     pub fenced: IntCounter,
+    /// Partitions in which a transaction of an earlier session had no end.
+    pub settled: IntCounter,
     /// Text of events that waits to be encoded.
     pub source_queue_bytes: IntGauge,
     /// Records that wait for Kafka.
@@ -149,6 +151,13 @@ impl Metrics {
                 IntCounter::with_opts(opts(
                     "fenced_total",
                     "Times a newer producer of the source took over",
+                )),
+            ),
+            settled: register(
+                registry,
+                IntCounter::with_opts(opts(
+                    "settled_partitions_total",
+                    "Partitions in which a transaction of an earlier session had no end and was given one",
                 )),
             ),
             source_queue_bytes: register(

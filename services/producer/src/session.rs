@@ -10,15 +10,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use flight::avro::{Encoder, POSITION_SCHEMA, Record, SUBJECT};
 use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter::{DeadLetter, Place};
-use flight::kafka::topics;
+use flight::kafka::topics::{self, TopicSettings};
 use flight::telemetry::{TRACEPARENT, span_with_parent, traceparent_of};
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::checkpoints::{self, Until, decide};
+use crate::checkpoints::{self, Checkpoints, Until, decide};
 use crate::error::{Fatal, SessionError};
 use crate::event::{self, Rejection};
 use crate::kafka_client::MessageLimits;
 use crate::service::{Context, Memory};
+use crate::settle::{self, Inspector};
 use crate::source::{self, Batch, Feed};
 use crate::transaction::{Sent, Transactor};
 
@@ -62,7 +63,7 @@ pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError>
     };
     let transactor = Transactor::new(cx, &transactional_id, limits)?;
     transactor.init()?;
-    let found = checkpoints::read(cx, &descriptor.name, Until::HighWatermark)?;
+    let found = settle(cx, &transactor, &descriptor.name)?;
     check_claim(memory, found.ours.as_ref())?;
     let start = decide(
         &found,
@@ -115,6 +116,31 @@ pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError>
         cx.metrics.transactions.with_label_values(&[outcome]).inc();
     }
     result
+}
+
+/// Finds the checkpoint, and gives transactions that Kafka forgot their ends, see [`settle`](crate::settle).
+fn settle(
+    cx: &Context,
+    transactor: &Transactor,
+    source: &str,
+) -> Result<Checkpoints, SessionError> {
+    let topics = &cx.settings.topics;
+    let inspector = Inspector::new(cx, source)?;
+    let undecided = |topic: &TopicSettings| inspector.undecided(&topic.name, topic.partitions);
+    let mut all = undecided(&topics.checkpoints)?;
+    let until = if all.is_empty() {
+        Until::HighWatermark
+    } else {
+        // What is undecided there is about to be aborted.
+        Until::Stable
+    };
+    let found = checkpoints::read(cx, source, until)?;
+    all.extend(undecided(&topics.positions)?);
+    all.extend(undecided(&topics.dead_letters)?);
+    let next_offset = found.ours.as_ref().map(|checkpoint| checkpoint.next_offset);
+    settle::settle(transactor, &all, next_offset)?;
+    cx.metrics.settled.inc_by(all.len() as u64);
+    Ok(found)
 }
 
 /// After being shut out: waits for the newer producer's claim, so that the next session finds it.

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
 use flight::shutdown::Shutdown;
+use rdkafka::Message;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -104,6 +105,21 @@ impl Transactor {
     ) -> Result<Sent, SessionError> {
         let mut record = BaseRecord::to(topic).key(key).payload(payload);
         record.headers = headers;
+        self.enqueue(record)
+    }
+
+    /// Queues a copy of a record, for the partition that it is in.
+    pub(crate) fn send_again(&self, original: &OwnedMessage) -> Result<Sent, SessionError> {
+        let mut record = BaseRecord::to(original.topic())
+            .partition(original.partition())
+            .key(original.key().unwrap_or_default())
+            .payload(original.payload().unwrap_or_default());
+        record.headers = original.headers().cloned();
+        self.enqueue(record)
+    }
+
+    fn enqueue(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<Sent, SessionError> {
+        let mut record = record;
         let mut full_since: Option<Instant> = None;
         loop {
             let (error, refused) = match self.producer.send(record) {
@@ -152,12 +168,8 @@ impl Transactor {
             doing,
             seconds: began.elapsed().as_secs(),
         };
-        // The client's own flush would wait in steps of 100 ms.
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
-            if expired() {
-                return Err(timeout());
-            }
+        if !self.flush(&mut expired) {
+            return Err(timeout());
         }
         loop {
             match self.producer.commit_transaction(SLICE) {
@@ -168,6 +180,34 @@ impl Transactor {
                 Err(error) => return Err(self.failed(doing, error)),
             }
         }
+    }
+
+    /// Waits until everything is written; false if that takes too long.
+    fn flush(&self, mut expired: impl FnMut() -> bool) -> bool {
+        // The client's own flush would wait in steps of 100 ms.
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_millis(1));
+            if expired() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until everything is written, and aborts: what is open of ours in the partitions that
+    /// were written to ends with it.
+    pub(crate) fn abort_written(&self) -> Result<(), SessionError> {
+        let doing = "aborting a transaction";
+        let began = Instant::now();
+        if !self.flush(|| began.elapsed() > self.patience || self.shutdown.is_requested()) {
+            return Err(SessionError::Timeout {
+                doing,
+                seconds: began.elapsed().as_secs(),
+            });
+        }
+        self.producer
+            .abort_transaction(self.patience)
+            .map_err(|error| self.failed(doing, error))
     }
 
     /// Tries to abort what is open; true if Kafka says that it did.

@@ -16,14 +16,14 @@ use super::{eventually, free_port};
 /// ends. Prints Java's process id.
 const KEEPER: &str = r#"
 java -Xmx400m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile="$DIR/log4j2.properties" \
-    -cp "$JARS/*" kafka.Kafka "$DIR/server.properties" > "$DIR/log" 2>&1 < /dev/null &
+    -cp "$JARS/*" kafka.Kafka "$DIR/server.properties" >> "$DIR/log" 2>&1 < /dev/null &
 pid=$!
 echo $pid
 cat > /dev/null
 kill -CONT $pid 2> /dev/null
 kill -KILL $pid 2> /dev/null
 wait $pid
-rm -rf "$DIR"
+[ -n "$KEEP_KAFKA" ] || rm -rf "$DIR"
 exit 0
 "#;
 

@@ -54,6 +54,8 @@ pub fn read_topic(settings: &Settings, topic: &str) -> Vec<OwnedMessage> {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub positions: BTreeMap<i64, u32>,
+    /// Partition, offset and time of each record of a position, by its source offset.
+    places: BTreeMap<i64, Vec<(i32, i64, Option<i64>)>>,
     pub dead_letters: BTreeMap<i64, u32>,
     /// Callsign, key and value by offset, for comparison.
     pub values: BTreeMap<i64, (String, Vec<u8>, Vec<u8>)>,
@@ -71,6 +73,16 @@ impl Ledger {
             assert_eq!(message.key(), Some(record.position.flight_id.as_bytes()));
             if record.source == source {
                 *ledger.positions.entry(record.source_offset).or_default() += 1;
+                let place = (
+                    message.partition(),
+                    message.offset(),
+                    message.timestamp().to_millis(),
+                );
+                ledger
+                    .places
+                    .entry(record.source_offset)
+                    .or_default()
+                    .push(place);
                 let value = (
                     record.position.callsign.to_owned(),
                     message.key().unwrap().to_vec(),
@@ -100,8 +112,17 @@ impl Ledger {
         for (offset, count) in &self.dead_letters {
             *seen.entry(*offset).or_default() += count;
         }
-        let doubled: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
-        assert!(doubled.is_empty(), "more than once: {doubled:?}");
+        let doubled: Vec<_> = seen
+            .iter()
+            .filter(|(_, count)| **count != 1)
+            .map(|(offset, _)| (offset, self.places.get(offset)))
+            .collect();
+        assert!(
+            doubled.is_empty(),
+            "{} more than once: {:?}",
+            doubled.len(),
+            &doubled[..doubled.len().min(20)]
+        );
         let missing: Vec<_> = range
             .clone()
             .filter(|offset| !seen.contains_key(offset))
