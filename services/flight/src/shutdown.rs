@@ -88,19 +88,19 @@ impl Shutdown {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn drained_waits_for_tasks_and_gives_up_at_the_limit() {
         let shutdown = Shutdown::new();
         let token = shutdown.token();
         shutdown.spawn(async move {
             token.cancelled().await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         });
         assert!(!shutdown.is_requested());
         assert!(shutdown.drained(Duration::from_secs(3)).await);
 
         let stuck = Shutdown::new();
         stuck.spawn(std::future::pending::<()>());
-        assert!(!stuck.drained(Duration::from_secs(3)).await);
+        assert!(!stuck.drained(Duration::from_millis(30)).await);
     }
 }
