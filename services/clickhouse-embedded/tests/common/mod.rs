@@ -38,7 +38,7 @@ impl Answer {
 
 pub fn library() -> PathBuf {
     let library = std::env::var_os("CLICKHOUSE_EMBEDDED_LIBRARY").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../var/parts/chdb/libchdb.so"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../var/parts/engine/libchdb.so"),
         PathBuf::from,
     );
     assert!(
