@@ -17,9 +17,9 @@ macro_rules! failpoint {
 pub fn setup() {
     #[cfg(feature = "failpoints")]
     {
-        use std::sync::OnceLock;
-        static SCENARIO: OnceLock<fail::FailScenario<'static>> = OnceLock::new();
-        SCENARIO.get_or_init(fail::FailScenario::setup);
+        // Dropping the scenario would take the failpoints away again: they are there for good.
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| std::mem::forget(fail::FailScenario::setup()));
         tracing::warn!(
             failpoints = std::env::var("FAILPOINTS").unwrap_or_default(),
             "built with failpoints: for tests only"
