@@ -21,6 +21,11 @@ CREATE TABLE IF NOT EXISTS flight_data.flight_positions
     lon_grid_materialized Int16  MATERIALIZED toInt16(floor(longitude)) COMMENT 'Western edge of the 1 degree cell',
     lat_grid_materialized Int16  MATERIALIZED toInt16(floor(latitude))  COMMENT 'Southern edge of the 1 degree cell',
 
+    -- An insert says until when it may execute. One that was held up on the way for longer than the server
+    -- remembers its token would otherwise add its rows a second time. Inserts without a deadline have none.
+    insert_deadline  DateTime('UTC') EPHEMERAL toDateTime(4294967295, 'UTC') COMMENT 'Until when the insert may execute',
+    inserted_in_time UInt8 MATERIALIZED throwIf(now() > insert_deadline, 'the insert is older than its deadline') COMMENT 'Always 0: a late insert throws',
+
     -- Identity look-ups and time ranges skip the parts that cannot hold them: a part is a short time.
     INDEX timestamp_range timestamp TYPE minmax GRANULARITY 1,
     INDEX source_offset_range source_offset TYPE minmax GRANULARITY 1

@@ -112,6 +112,14 @@ impl Batch {
         self.revisits = 0;
     }
 
+    /// Gives all rows the deadline of the insert that they are about to be part of, in seconds since
+    /// the epoch.
+    pub fn stamp(&mut self, deadline: u32) {
+        for row in &self.rows {
+            row::stamp(&mut self.body[row.start as usize..], deadline);
+        }
+    }
+
     /// Takes the encoded rows out, all of them, without a copy. [`restore`](Self::restore) puts them
     /// back.
     pub fn take_body(&mut self) -> Bytes {
@@ -123,32 +131,38 @@ impl Batch {
         self.body = body.into();
     }
 
-    /// Encoded rows to insert, given which of the looked-up identities are in the tables. Of rows
-    /// with one identity the first is taken.
-    pub fn body_without(&self, present: &HashSet<Identity>) -> (Bytes, usize) {
+    /// Which rows to insert, given which of the looked-up identities are in the tables. Of rows with
+    /// one identity the first is taken.
+    pub fn rows_without(&self, present: &HashSet<Identity>) -> Vec<usize> {
         let mut taken = HashSet::with_capacity(self.rows.len());
-        let wanted = |row: &&Row| {
+        self.select(|row| {
             taken.insert(row.identity) && !(row.revisit && present.contains(&row.identity))
-        };
-        self.collect(self.rows.iter().filter(wanted))
+        })
     }
 
-    /// Encoded rows whose identities are not among `present`, whether or not they were expected to
-    /// be there. Of rows with one identity the first is taken.
-    pub fn body_missing_from(&self, present: &HashSet<Identity>) -> (Bytes, usize) {
+    /// The rows whose identities are not among `present`, whether or not they were expected to be
+    /// there. Of rows with one identity the first is taken.
+    pub fn rows_missing_from(&self, present: &HashSet<Identity>) -> Vec<usize> {
         let mut taken = HashSet::new();
-        let missing = |row: &&Row| !present.contains(&row.identity) && taken.insert(row.identity);
-        self.collect(self.rows.iter().filter(missing))
+        self.select(|row| !present.contains(&row.identity) && taken.insert(row.identity))
     }
 
-    fn collect<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> (Bytes, usize) {
+    fn select(&self, mut wanted: impl FnMut(&Row) -> bool) -> Vec<usize> {
+        self.rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| wanted(row))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// A copy of some encoded rows.
+    pub fn body_of(&self, rows: &[usize]) -> Bytes {
         let mut body = Vec::new();
-        let mut count = 0;
-        for row in rows {
+        for row in rows.iter().map(|index| &self.rows[*index]) {
             body.extend_from_slice(&self.body[row.start as usize..row.end as usize]);
-            count += 1;
         }
-        (body.into(), count)
+        body.into()
     }
 }
 
@@ -192,21 +206,23 @@ mod tests {
         let present = HashSet::from([(0, 1), (0, 3)]);
         // Row 3 is new by its watermark: what the tables hold of it came from this very range, and
         // the token takes care of it.
-        assert_eq!(batch.body_without(&present).1, 2);
-        assert_eq!(batch.body_missing_from(&present).1, 1);
+        assert_eq!(batch.rows_without(&present), [1, 2]);
+        assert_eq!(batch.rows_missing_from(&present), [1]);
     }
 
     #[test]
     fn one_identity_twice_is_one_row() {
         let batch = batch(&[(7, false), (7, true), (7, true)]);
-        assert_eq!(batch.body_without(&HashSet::new()).1, 1);
-        assert_eq!(batch.body_missing_from(&HashSet::new()).1, 1);
+        assert_eq!(batch.rows_without(&HashSet::new()), [0]);
+        assert_eq!(batch.rows_missing_from(&HashSet::new()), [0]);
     }
 
     #[test]
     fn the_whole_body_is_the_rows_one_after_another() {
         let mut batch = batch(&[(1, false), (2, false)]);
-        let parts = batch.body_missing_from(&HashSet::new()).0;
+        batch.stamp(0x0102_0304);
+        let parts = batch.body_of(&[0, 1]);
+        assert_eq!(parts[..4], [4, 3, 2, 1], "the deadline is the first column");
         let whole = batch.take_body();
         assert_eq!(parts, whole);
         batch.restore(whole);

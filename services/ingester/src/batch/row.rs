@@ -5,7 +5,8 @@
 use flight::avro::Record;
 
 /// The columns of a row, in the order in which [`encode`] writes them, with their types.
-pub const INSERT_COLUMNS: [(&str, &str); 14] = [
+pub const INSERT_COLUMNS: [(&str, &str); 15] = [
+    ("insert_deadline", "DateTime"),
     ("source", "String"),
     ("source_offset", "UInt64"),
     ("flight_id", "String"),
@@ -22,9 +23,18 @@ pub const INSERT_COLUMNS: [(&str, &str); 14] = [
     ("on_ground", "Nullable(Bool)"),
 ];
 
-/// Appends one row.
+/// Bytes at the start of a row that hold the insert's deadline, see [`stamp`].
+const DEADLINE_BYTES: usize = 4;
+
+/// Writes the deadline of an insert, in seconds since the epoch, into a row.
+pub fn stamp(row: &mut [u8], deadline: u32) {
+    row[..DEADLINE_BYTES].copy_from_slice(&deadline.to_le_bytes());
+}
+
+/// Appends one row, with the room for its deadline empty.
 pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     let p = &record.position;
+    out.extend_from_slice(&[0; DEADLINE_BYTES]);
     string(record.source, out);
     out.extend_from_slice(&record.source_offset.to_le_bytes());
     string(p.flight_id, out);

@@ -15,7 +15,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use flight::backoff::Backoff;
 use flight::failpoint;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -120,24 +119,19 @@ impl Partition {
         let began = Instant::now();
         let oldest_ms = self.batch.rows().iter().map(|row| row.timestamp_ms).min();
         let name = token(&self.topic_id, self.number, first, last, 0);
-        let mut inserted;
-        let at_once;
-        if self.batch.has_revisits() {
+        let rows = if self.batch.has_revisits() {
             let present = self.present(true)?;
-            let (body, rows) = self.batch.body_without(&present);
-            self.shared
-                .metrics
-                .rows_present
-                .inc_by((self.batch.rows().len() - rows) as u64);
-            inserted = rows;
-            at_once = self.insert_until_acknowledged(&body, &name)?;
+            Rows::Some(self.batch.rows_without(&present))
         } else {
-            inserted = self.batch.rows().len();
-            let body = self.batch.take_body();
-            let acknowledged = self.insert_until_acknowledged(&body, &name);
-            self.batch.restore(body);
-            at_once = acknowledged?;
-        }
+            Rows::All
+        };
+        let total = self.batch.rows().len();
+        let mut inserted = rows.count(total);
+        self.shared
+            .metrics
+            .rows_present
+            .inc_by((total - inserted) as u64);
+        let at_once = self.insert_until_acknowledged(&rows, &name)?;
         if redo || !at_once {
             inserted += self.supply_missing(first, last)?;
         }
@@ -160,7 +154,8 @@ impl Partition {
         let mut supplied = 0;
         for retry in 1.. {
             let present = self.present(false)?;
-            let (body, rows) = self.batch.body_missing_from(&present);
+            let missing = self.batch.rows_missing_from(&present);
+            let rows = missing.len();
             if rows == 0 {
                 break;
             }
@@ -173,10 +168,8 @@ impl Partition {
                 "the server forgot rows of an insert whose token it remembers; inserting them again"
             );
             self.shared.metrics.rows_supplied.inc_by(rows as u64);
-            self.insert_until_acknowledged(
-                &body,
-                &token(&self.topic_id, self.number, first, last, retry),
-            )?;
+            let name = token(&self.topic_id, self.number, first, last, retry);
+            self.insert_until_acknowledged(&Rows::Some(missing), &name)?;
             supplied += rows;
         }
         Ok(supplied)
@@ -203,24 +196,29 @@ impl Partition {
 
     /// Repeats an insert until the server acknowledges it; true if it did so at the first try. The
     /// same token makes repeating harmless, whether or not an earlier try was executed.
-    fn insert_until_acknowledged(
-        &mut self,
-        body: &Bytes,
-        token: &str,
-    ) -> Result<bool, IngestError> {
-        if body.is_empty() {
+    fn insert_until_acknowledged(&mut self, rows: &Rows, token: &str) -> Result<bool, IngestError> {
+        if rows.count(self.batch.rows().len()) == 0 {
             return Ok(true);
         }
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
+            self.batch.stamp(deadline(now_ms()));
+            let body = match rows {
+                Rows::All => self.batch.take_body(),
+                Rows::Some(rows) => self.batch.body_of(rows),
+            };
             let (shared, stop) = (&self.shared, &self.stop);
             let answer = shared.runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = stop.revoked.cancelled() => None,
-                    answer = shared.store.insert(body, token) => Some(answer),
+                    answer = shared.store.insert(&body, token) => Some(answer),
                 }
             });
+            if matches!(rows, Rows::All) {
+                self.batch.restore(body);
+            }
+            let shared = &self.shared;
             let error = match answer {
                 None => return Err(IngestError::Revoked),
                 Some(Ok(())) => {
@@ -236,10 +234,34 @@ impl Partition {
                 .inc();
             shared.readiness.set("clickhouse", Err(error.to_string()));
             tracing::warn!(partition = self.number, token, %error, "insert will be repeated");
-            if stop.draining.is_cancelled() || stop.revoked.is_cancelled() {
+            if self.stop.is_requested() {
                 return Err(IngestError::Revoked);
             }
             self.pause(backoff.next_delay());
         }
     }
+}
+
+/// Which rows of a batch an insert has.
+enum Rows {
+    All,
+    Some(Vec<usize>),
+}
+
+impl Rows {
+    fn count(&self, total: usize) -> usize {
+        match self {
+            Self::All => total,
+            Self::Some(rows) => rows.len(),
+        }
+    }
+}
+
+/// How long an insert may be on its way. The server remembers the tokens of 100,000 blocks: at a hundred
+/// blocks a second, more than this. Long enough for clocks that disagree.
+const DEADLINE_S: i64 = 600;
+
+/// The last second in which an insert that is sent now may execute.
+fn deadline(now_ms: i64) -> u32 {
+    u32::try_from(now_ms / 1000 + DEADLINE_S).unwrap_or(u32::MAX)
 }

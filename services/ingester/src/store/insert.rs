@@ -11,9 +11,7 @@ use crate::batch::INSERT_COLUMNS;
 /// Bytes handed to the connection at once. Each is compressed by itself.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The insert statement. Its rows pass through a filter that is true until the deadline and throws
-/// after it, so that a request which was held up on the way cannot execute when its token may have
-/// been forgotten.
+/// The insert statement. The first of its columns is the deadline after which the server refuses it.
 pub(super) fn statement() -> String {
     let names = INSERT_COLUMNS.map(|(name, _)| name).join(", ");
     format!("INSERT INTO {POSITIONS} ({names}) FORMAT RowBinary")
