@@ -1,0 +1,68 @@
+# contrail: `make start` runs the whole stack, `make test` tests it.
+
+CARGO ?= cargo
+# What builds and runs the stack; `contrail` itself names what else is missing.
+TOOLS = cargo cc c++ make java mvn npm
+RELEASE = target/release
+FAILPOINTS = target/failpoints
+# Checks licences and sources of dependencies; built once, for this checkout alone.
+DENY_VERSION = 0.20.2
+DENY = target/tools/bin/cargo-deny
+
+.DEFAULT_GOAL := help
+.PHONY: help start stop parts build failpoints test lint tools
+
+help: ## Show this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+start: build parts ## Build and fetch everything, start the stack, watch it; Ctrl-C stops it.
+	@exec $(RELEASE)/contrail up
+
+stop: ## Stop a stack that runs in another terminal.
+	@$(RELEASE)/contrail down
+
+build: tools ## Build all programs.
+	$(CARGO) build --release --workspace --bins
+
+parts: build ## Fetch Kafka, the schema registry and the ClickHouse engine.
+	@$(RELEASE)/contrail parts
+
+# Both sets lie side by side: the one that can be killed at named places, and the one that is used.
+failpoints: tools ## Build the programs that tests can kill at named places, into target/failpoints.
+	$(CARGO) build --release -p flight-producer -p flight-ingester --features failpoints
+	@mkdir -p $(FAILPOINTS)
+	@cp $(RELEASE)/flight-producer $(RELEASE)/flight-ingester $(FAILPOINTS)/
+	$(CARGO) build --release --workspace --bins
+	@cp $(RELEASE)/flight-mock $(RELEASE)/clickhouse-embedded $(RELEASE)/contrail $(FAILPOINTS)/
+
+test: failpoints parts ## Run all tests.
+	$(CARGO) test --release --workspace
+
+$(DENY):
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --debug --no-default-features --root target/tools
+
+lint: tools $(DENY) ## Check formatting, clippy without warnings, licences and sources of dependencies.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(DENY) --locked check bans licenses sources
+
+# One line for everything that is missing, with the command that installs it.
+tools:
+	@missing=; packages=; \
+	for tool in $(TOOLS); do \
+		command -v $$tool > /dev/null && continue; \
+		missing="$$missing $$tool"; \
+		case $$tool in \
+			cargo) echo "cargo is missing: install Rust 1.95 or newer with rustup (package rustup, then: rustup default stable)" >&2; continue ;; \
+			cc | c++ | make) package=build-essential ;; \
+			java) package=default-jre-headless ;; \
+			mvn) package=maven ;; \
+			*) package=$$tool ;; \
+		esac; \
+		case " $$packages " in *" $$package "*) ;; *) packages="$$packages $$package" ;; esac; \
+	done; \
+	if [ -n "$$packages" ]; then \
+		[ "$$(id -u)" = 0 ] && sudo= || sudo="sudo "; \
+		echo "missing:$$missing. Install with: $${sudo}apt-get install -y$$packages (Debian, Ubuntu; elsewhere the packages that provide them)" >&2; \
+	fi; \
+	[ -z "$$missing" ]

@@ -1,0 +1,135 @@
+//! The command line.
+
+mod console;
+mod query;
+mod reset;
+mod running;
+mod signals;
+mod tail;
+mod up;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flight::cli::{ConfigArgs, EXIT_CONFIG, check_config, report};
+
+use crate::component::Component;
+use crate::layout::Layout;
+use crate::parts::{Part, Parts};
+use crate::settings::{ENV_PREFIX, Settings};
+use crate::supervisor::Verb;
+
+/// Read when no other is named.
+const CONFIG_FILE: &str = "contrail.toml";
+
+/// Starts and watches the local flight-data stack.
+#[derive(Debug, Parser)]
+#[command(name = "contrail", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything, watch it, and stop it on Ctrl-C.
+    Up(up::UpArgs),
+    /// Stop a running `contrail up`, and all that it started.
+    Down,
+    /// Show what each component is at.
+    Status {
+        /// As a list of name, pid, state, since, restarts, port.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start a component that was stopped, and wait until it is ready.
+    Start(running::Target),
+    /// Stop a component, and leave it so.
+    Stop(running::Target),
+    /// Stop and start a component, and wait until it is ready.
+    Restart(running::Target),
+    /// Kill a component with SIGKILL; it is started again, as after any death.
+    Kill(running::Target),
+    /// Show the end of a component's log.
+    Logs(tail::LogsArgs),
+    /// Run one of sql/queries, or list them.
+    Query(query::QueryArgs),
+    /// Fetch what the stack runs and is not built here.
+    Parts,
+    /// Remove all data and logs.
+    Reset(reset::ResetArgs),
+    /// Print the settings in effect, or what is wrong with them.
+    CheckConfig,
+}
+
+/// Why a command failed, in one line.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let mut cli = Cli::parse();
+    if cli.config.config.is_none() && Path::new(CONFIG_FILE).is_file() {
+        cli.config.config = Some(PathBuf::from(CONFIG_FILE));
+    }
+    if matches!(cli.command, Command::CheckConfig) {
+        return check_config::<Settings>(ENV_PREFIX, &cli.config);
+    }
+    let settings: Settings = match cli.config.load(ENV_PREFIX) {
+        Ok(settings) => settings,
+        Err(error) => return report(&error),
+    };
+    match run(cli.command, settings) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("contrail: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
+    let layout = Layout::new(&settings)?;
+    match command {
+        Command::Up(args) => up::up(args, settings)?,
+        Command::Down => running::down(&layout)?,
+        Command::Status { json } => running::status(&layout, json)?,
+        Command::Start(target) => running::ask(&layout, Verb::Start, &target)?,
+        Command::Stop(target) => running::ask(&layout, Verb::Stop, &target)?,
+        Command::Restart(target) => running::ask(&layout, Verb::Restart, &target)?,
+        Command::Kill(target) => running::ask(&layout, Verb::Kill, &target)?,
+        Command::Logs(args) => tail::logs(&layout, &args)?,
+        Command::Query(args) => query::query(layout, settings, &args)?,
+        Command::Parts => parts(&layout)?,
+        Command::Reset(args) => reset::reset(&layout, &args)?,
+        Command::CheckConfig => return Ok(ExitCode::from(EXIT_CONFIG)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parts(layout: &Layout) -> Result<(), Failure> {
+    let fetched = Parts::new(&layout.parts).ensure(&Part::ALL, &|line| println!("{line}"))?;
+    if !fetched {
+        println!("all parts are in {}", layout.parts.display());
+    }
+    Ok(())
+}
+
+/// Reads a component's name.
+fn component(name: &str) -> Result<Component, String> {
+    name.parse()
+        .map_err(|error: crate::component::UnknownComponent| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,153 @@
+//! How each component of the stack is run: its command line, its files, its health.
+
+mod clickhouse;
+mod kafka;
+mod pipeline;
+mod registry;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::component::Component;
+use crate::http;
+use crate::layout::Layout;
+use crate::parts::Parts;
+use crate::ports;
+use crate::settings::Settings;
+use crate::supervisor::process::{Launch, Program};
+use crate::supervisor::{Probe, Service};
+
+pub use registry::BASE_PATH as REGISTRY_BASE_PATH;
+
+/// Longest wait for a probe's answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the components need to know of the stack that they are part of.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The settings.
+    pub settings: Settings,
+    /// The directories.
+    pub layout: Layout,
+    /// The parts.
+    pub parts: Parts,
+    /// The Java program; needed by Kafka and the registry.
+    pub java: PathBuf,
+}
+
+impl Context {
+    /// A component's port, with the offset.
+    pub fn port(&self, component: Component) -> u16 {
+        ports::port(component, self.settings.port_offset)
+    }
+
+    /// The address that Kafka's clients begin with.
+    pub fn brokers(&self) -> String {
+        self.address(Component::Kafka)
+    }
+
+    /// Base URL of the registry's Confluent API.
+    pub fn registry_url(&self) -> String {
+        format!("{}{REGISTRY_BASE_PATH}", self.url(Component::Registry))
+    }
+
+    /// Base URL of a component that speaks HTTP.
+    pub fn url(&self, component: Component) -> String {
+        format!("http://{}", self.address(component))
+    }
+
+    fn address(&self, component: Component) -> String {
+        format!("127.0.0.1:{}", self.port(component))
+    }
+
+    /// A program of this workspace.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.layout.binaries.join(name)
+    }
+
+    /// A component's own program, which listens where it is told by `PREFIX_LISTEN`.
+    fn program(&self, component: Component, name: &str, prefix: &str) -> Program {
+        Program::new(self.binary(name))
+            .arg("run")
+            .env(format!("{prefix}LISTEN"), self.address(component))
+    }
+
+    /// Adds what the settings say last, so that they win.
+    fn with_env(&self, component: Component, mut program: Program) -> Program {
+        for (name, value) in self.settings.env(component) {
+            program = program.env(name.to_uppercase(), value);
+        }
+        program
+    }
+}
+
+/// How a component is run, as part of a stack of `selected` ones.
+pub fn service(component: Component, context: &Context, selected: &[Component]) -> Service {
+    let launch_context = context.clone();
+    Service {
+        name: component.name().to_owned(),
+        port: Some(context.port(component)),
+        // Those that are not part of this stack run elsewhere or not at all: nobody to wait for.
+        dependencies: component
+            .dependencies()
+            .iter()
+            .filter(|dependency| selected.contains(dependency))
+            .map(|dependency| dependency.name().to_owned())
+            .collect(),
+        launch: Box::new(move || launch(component, &launch_context)),
+        probe: probe(component, context),
+        log: context.layout.log(component),
+        grace: grace(component),
+    }
+}
+
+/// What everything is stopped in takes the longest of each layer: together below 15 s.
+fn grace(component: Component) -> Duration {
+    Duration::from_secs(match component {
+        Component::Producer | Component::Ingester => 7,
+        _ => 5,
+    })
+}
+
+fn launch(component: Component, context: &Context) -> Result<Launch, String> {
+    let mut launch = match component {
+        Component::Kafka => kafka::launch(context),
+        Component::Registry => registry::launch(context),
+        Component::Clickhouse => clickhouse::launch(context),
+        Component::Mock => Ok(pipeline::mock(context)),
+        Component::Producer => Ok(pipeline::producer(context)),
+        Component::Ingester => Ok(pipeline::ingester(context)),
+    }?;
+    launch.program = context.with_env(component, launch.program);
+    Ok(launch)
+}
+
+fn probe(component: Component, context: &Context) -> Probe {
+    let port = context.port(component);
+    match component {
+        Component::Kafka => Arc::new(move || {
+            crate::kafka_probe::probe(port, PROBE_TIMEOUT).map_err(|error| error.to_string())
+        }),
+        Component::Registry => Arc::new(move || registry::probe(port, PROBE_TIMEOUT)),
+        Component::Clickhouse => Arc::new(move || answers(port, "/ping")),
+        Component::Mock | Component::Producer | Component::Ingester => {
+            Arc::new(move || answers(port, "/readyz"))
+        }
+    }
+}
+
+fn answers(port: u16, path: &str) -> Result<(), String> {
+    http::get(port, path, PROBE_TIMEOUT)
+        .map_err(|error| error.to_string())?
+        .success()
+        .map(drop)
+}
+
+/// Writes a configuration file, with its directory.
+fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
+    path.parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))
+}

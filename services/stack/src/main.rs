@@ -1,0 +1,7 @@
+//! `contrail`: the local stack's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    contrail::cli::main()
+}
