@@ -14,6 +14,9 @@ use common::registry::Registry;
 use common::source::Source;
 use flight_producer::{Settings, Transport};
 
+/// Events of each source, all in all.
+const END: i64 = 100_000;
+
 async fn settings(kafka: &Kafka, transport: Transport) -> (Source, Settings) {
     let name = format!("outage-{}", transport.name());
     let source = Source::start(&name, 100).await;
@@ -41,7 +44,7 @@ async fn nothing_is_lost_or_doubled_when_kafka_freezes_crashes_and_is_away() {
     }
     for (source, _, producer) in &runs {
         producer.wait_until_ready();
-        source.grow_slowly(120_000, 2_000);
+        source.grow_slowly(END, 2_000);
         producer.wait_until_committed(1_000);
     }
 
@@ -57,7 +60,7 @@ async fn nothing_is_lost_or_doubled_when_kafka_freezes_crashes_and_is_away() {
     kafka.thaw();
     for (.., producer) in &runs {
         let next = producer.metric("source_checkpoint_offset") as i64;
-        producer.wait_until_committed(next + 20_000);
+        producer.wait_until_committed(END.min(next + 3_000));
         producer.wait_until_ready();
     }
 
@@ -66,7 +69,7 @@ async fn nothing_is_lost_or_doubled_when_kafka_freezes_crashes_and_is_away() {
     tokio::task::block_in_place(|| kafka.crash_and_restart(Duration::from_secs(6)));
     for (.., producer) in &runs {
         let next = producer.metric("source_checkpoint_offset") as i64;
-        producer.wait_until_committed(next + 5_000);
+        producer.wait_until_committed(END.min(next + 3_000));
         producer.wait_until_ready();
     }
 
@@ -90,13 +93,13 @@ async fn nothing_is_lost_or_doubled_when_kafka_freezes_crashes_and_is_away() {
     }
     kafka.thaw();
     for (source, settings) in stopped {
-        source.grow_to(120_000);
+        source.grow_to(END);
         let producer = Producer::start(&settings);
-        producer.wait_until_committed(120_000);
+        producer.wait_until_committed(END);
         let name = format!("outage-{}", settings.source.transport.name());
         let last = checkpoint(&settings, &name).unwrap();
-        assert_eq!((last.origin, last.next_offset), (100, 120_000));
-        Ledger::of(&settings, &name).assert_exactly_once(100..120_000);
+        assert_eq!((last.origin, last.next_offset), (100, END));
+        Ledger::of(&settings, &name).assert_exactly_once(100..END);
         producer.stop();
     }
 }

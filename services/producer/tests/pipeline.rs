@@ -349,7 +349,7 @@ async fn a_transaction_that_took_too_long_is_no_newer_producer() {
     source.grow_slowly(20_000, 2_000);
     producer.wait_until_committed(1_000);
     producer.signal(Signal::SIGSTOP);
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     producer.signal(Signal::SIGCONT);
     producer.wait_until_committed(20_000);
     assert!(

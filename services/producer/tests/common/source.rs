@@ -289,7 +289,11 @@ async fn events(
 ) -> Response {
     source.log.connections.fetch_add(1, Ordering::SeqCst);
     let first = query.get("from").copied().unwrap_or(source.edge());
-    let stream = futures_util::stream::unfold((source, first), |(source, cursor)| async move {
+    let stream = futures_util::stream::unfold(Some((source, first)), |place| async move {
+        // After a trick it goes silent: the client must not stay.
+        let Some((source, cursor)) = place else {
+            return std::future::pending().await;
+        };
         loop {
             let count = BATCH.min(source.edge() - cursor);
             if count == 0 {
@@ -298,12 +302,10 @@ async fn events(
                     continue;
                 }
             }
-            let trick = source.next_trick();
-            let count = if trick.is_some() { 3 } else { count };
-            let begin = match trick {
-                None => cursor,
-                Some(Trick::Ahead) => cursor + 5,
-                Some(Trick::Back) => cursor - 5,
+            let (begin, count, next) = match source.next_trick() {
+                None => (cursor, count, Some((source.clone(), cursor + count))),
+                Some(Trick::Ahead) => (cursor + 5, 3, None),
+                Some(Trick::Back) => (cursor - 5, 3, None),
                 Some(_) => return None,
             };
             let header = source.header(begin, count);
@@ -318,7 +320,7 @@ async fn events(
                 let line = source.line(offset);
                 write!(text, "id: {offset}\nevent: position\ndata: {line}\n\n").unwrap();
             }
-            return Some((Ok::<_, Infallible>(text), (source, cursor + count)));
+            return Some((Ok::<_, Infallible>(text), next));
         }
     });
     (
