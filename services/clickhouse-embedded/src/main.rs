@@ -24,14 +24,14 @@ const DRAIN: Duration = Duration::from_secs(8);
 #[command(version)]
 struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT.
+    /// Serve until SIGTERM or SIGINT (the default).
     Run,
     /// Print the settings in effect, or what is wrong with them.
     CheckConfig,
@@ -39,7 +39,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Command::CheckConfig = args.command {
+    if let Some(Command::CheckConfig) = args.command {
         return cli::check_config::<Settings>(ENV_PREFIX, &args.config);
     }
     let settings: Settings = match args.config.load(ENV_PREFIX) {
