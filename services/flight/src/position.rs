@@ -7,6 +7,9 @@ use thiserror::Error;
 /// source placed it.
 pub const MAX_CLOCK_SKEW_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Timestamps that the tables can hold: ClickHouse's type `Date` is 16 bits of days since 1970.
+const REPRESENTABLE_MS: std::ops::Range<i64> = 0..(1 << 16) * 24 * 60 * 60 * 1000;
+
 /// Longest `flight_id` and `callsign`, in bytes. ADS-B has 8 characters; the rest is room for
 /// sources that decorate them.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -80,7 +83,7 @@ pub enum Impossible {
     #[error("track {0} is outside 0 to 360 degrees")]
     Track(f32),
     /// The event's clock disagrees with the moment at which its source placed it.
-    #[error("timestamp {timestamp_ms} ms is {} h from {observed_ms} ms, when it was observed", (timestamp_ms - observed_ms) / 3_600_000)]
+    #[error("timestamp {timestamp_ms} ms is {} h from {observed_ms} ms, when it was observed", timestamp_ms.saturating_sub(*observed_ms) / 3_600_000)]
     Clock {
         /// The event's own timestamp.
         timestamp_ms: i64,
@@ -194,7 +197,8 @@ pub fn check(position: &PositionRef<'_>, observed_ms: i64) -> Result<(), Impossi
     {
         return Err(Impossible::Track(track));
     }
-    if p.timestamp.saturating_sub(observed_ms).unsigned_abs() > MAX_CLOCK_SKEW_MS.unsigned_abs() {
+    let skew_ms = p.timestamp.saturating_sub(observed_ms).unsigned_abs();
+    if skew_ms > MAX_CLOCK_SKEW_MS.unsigned_abs() || !REPRESENTABLE_MS.contains(&p.timestamp) {
         return Err(Impossible::Clock {
             timestamp_ms: p.timestamp,
             observed_ms,
@@ -287,7 +291,11 @@ mod tests {
             verdict(|p| p.callsign = "x".repeat(65)),
             verdict(|p| p.flight_id.clear()),
         ]
-        .map(|v| v.expect_err("must be refused").code());
+        .map(|v| {
+            let why = v.expect_err("must be refused");
+            assert!(!why.to_string().is_empty(), "{why:?}");
+            why.code()
+        });
         assert_eq!(
             codes,
             [
@@ -305,6 +313,17 @@ mod tests {
                 "name"
             ]
         );
+    }
+
+    #[test]
+    fn a_time_that_the_tables_cannot_hold_is_refused_whatever_the_source_says() {
+        for timestamp in [-1, REPRESENTABLE_MS.end] {
+            let position = Position {
+                timestamp,
+                ..over_dubai()
+            };
+            assert!(check(&position.by_ref(), timestamp).is_err(), "{timestamp}");
+        }
     }
 
     #[test]
