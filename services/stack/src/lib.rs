@@ -18,6 +18,7 @@ pub mod settings;
 pub mod stack;
 pub mod supervisor;
 pub mod tools;
+pub mod verify;
 pub mod warehouse;
 
 pub use component::Component;

@@ -7,6 +7,7 @@ mod running;
 mod signals;
 mod tail;
 mod up;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Command {
     Logs(tail::LogsArgs),
     /// Run one of sql/queries, or list them.
     Query(query::QueryArgs),
+    /// Account for every event: print a report as JSON, exit 1 on anything missing, doubled or changed.
+    Verify(verify::VerifyArgs),
     /// Fetch what the stack runs and is not built here.
     Parts,
     /// Remove all data and logs.
@@ -102,6 +105,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
         Command::Kill(target) => running::ask(&layout, Verb::Kill, &target)?,
         Command::Logs(args) => tail::logs(&layout, &args)?,
         Command::Query(args) => query::query(layout, settings, &args)?,
+        Command::Verify(args) => return verify::run(layout, settings, &args),
         Command::Parts => parts(&layout)?,
         Command::Reset(args) => reset::reset(&layout, &args)?,
         Command::CheckConfig => return Ok(ExitCode::from(EXIT_CONFIG)),

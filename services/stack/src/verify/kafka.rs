@@ -1,0 +1,239 @@
+//! What Kafka knows: checkpoints, how far the ingester is, dead letters.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use flight::checkpoint::SourceCheckpoint;
+use flight::dead_letter::{self, header};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{PartitionLag, VerifyError, VerifySettings};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The cluster, as the account sees it.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    settings: VerifySettings,
+}
+
+/// Which events are among the dead letters.
+#[derive(Debug, Default)]
+pub(super) struct DeadLetterCensus {
+    /// Offsets by source, where they are known.
+    pub(super) by_source: BTreeMap<String, BTreeSet<i64>>,
+    /// Dead letters of which they are not.
+    pub(super) without_identity: u64,
+}
+
+impl Cluster {
+    pub(super) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
+        Ok(Self {
+            settings: settings.clone(),
+        })
+    }
+
+    /// Runs requests of the blocking client where they hold up nobody.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self,
+        ask: impl FnOnce(&Self) -> Result<T, VerifyError> + Send + 'static,
+    ) -> Result<T, VerifyError> {
+        match tokio::task::spawn_blocking(move || ask(&self)).await {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// The last checkpoint of each source.
+    pub(super) fn checkpoints(&self) -> Result<Vec<SourceCheckpoint>, VerifyError> {
+        let topic = &self.settings.checkpoint_topic;
+        let mut last: BTreeMap<Vec<u8>, SourceCheckpoint> = BTreeMap::new();
+        let mut wrong = None;
+        self.read_whole(topic, |message| {
+            let (Some(key), Some(value)) = (message.key(), message.payload()) else {
+                return;
+            };
+            match SourceCheckpoint::from_json(value) {
+                Ok(checkpoint) => drop(last.insert(key.to_vec(), checkpoint)),
+                Err(source) => {
+                    wrong = Some(VerifyError::Checkpoint {
+                        topic: topic.clone(),
+                        source,
+                    })
+                }
+            }
+        })?;
+        match wrong {
+            Some(error) => Err(error),
+            None => Ok(last.into_values().collect()),
+        }
+    }
+
+    /// All dead letters. One that was written twice counts once: its key is the place it came from.
+    pub(super) fn dead_letters(&self) -> Result<DeadLetterCensus, VerifyError> {
+        let mut census = DeadLetterCensus::default();
+        let mut places = HashSet::new();
+        self.read_whole(&self.settings.dead_letter_topic, |message| {
+            let place = message.key().unwrap_or_default().to_vec();
+            let identity = message.headers().and_then(|headers| {
+                let source = header(headers, dead_letter::SOURCE)?;
+                Some((
+                    source.to_owned(),
+                    header(headers, dead_letter::SOURCE_OFFSET)?.parse().ok()?,
+                ))
+            });
+            match identity {
+                Some((source, offset)) => {
+                    census.by_source.entry(source).or_default().insert(offset);
+                }
+                None => census.without_identity += u64::from(places.insert(place)),
+            }
+        })?;
+        Ok(census)
+    }
+
+    /// End of each partition of the topic, open transactions included: the markers that end one
+    /// transaction reach its partitions one after another, so a checkpoint can be read before the
+    /// records it covers can. They are there already, and the ingester closes them once they can be read.
+    pub(super) fn ends(&self) -> Result<Vec<(i32, i64)>, VerifyError> {
+        let consumer = self.consumer_at(None, "read_uncommitted")?;
+        self.bounds(&consumer, &self.settings.topic).map(|bounds| {
+            bounds
+                .into_iter()
+                .map(|(partition, _, end)| (partition, end))
+                .collect()
+        })
+    }
+
+    /// How much of each partition below `ends` the ingester has not closed.
+    pub(super) fn lags(&self, ends: &[(i32, i64)]) -> Result<Vec<PartitionLag>, VerifyError> {
+        let consumer = self.consumer(Some(&self.settings.group))?;
+        let mut list = TopicPartitionList::new();
+        for (partition, _) in ends {
+            list.add_partition(&self.settings.topic, *partition);
+        }
+        let committed = consumer
+            .committed_offsets(list, TIMEOUT)
+            .map_err(self.failed("read committed offsets"))?;
+        let lags = ends
+            .iter()
+            .map(|(partition, end)| {
+                let committed = committed
+                    .find_partition(&self.settings.topic, *partition)
+                    .and_then(|element| match element.offset() {
+                        Offset::Offset(offset) => Some(offset),
+                        _ => None,
+                    });
+                let lag = (end - committed.unwrap_or(0)).max(0);
+                PartitionLag {
+                    partition: *partition,
+                    end: *end,
+                    committed,
+                    lag,
+                }
+            })
+            .collect();
+        // The list must go before its consumer: librdkafka would wait for ever otherwise.
+        drop(committed);
+        Ok(lags)
+    }
+
+    fn consumer(&self, group: Option<&str>) -> Result<BaseConsumer, VerifyError> {
+        self.consumer_at(group, "read_committed")
+    }
+
+    fn consumer_at(
+        &self,
+        group: Option<&str>,
+        isolation: &str,
+    ) -> Result<BaseConsumer, VerifyError> {
+        self.settings
+            .kafka
+            .client_config("contrail-verify")
+            .set("group.id", group.unwrap_or("contrail-verify"))
+            .set("isolation.level", isolation)
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .map_err(self.failed("make a client"))
+    }
+
+    fn failed(&self, action: &str) -> impl FnOnce(KafkaError) -> VerifyError + use<> {
+        let (action, brokers) = (action.to_owned(), self.settings.kafka.brokers.clone());
+        move |source| VerifyError::Kafka {
+            action,
+            brokers,
+            source: Box::new(source),
+        }
+    }
+
+    fn bounds(
+        &self,
+        consumer: &BaseConsumer,
+        topic: &str,
+    ) -> Result<Vec<(i32, i64, i64)>, VerifyError> {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), TIMEOUT)
+            .map_err(self.failed(&format!("describe topic {topic}")))?;
+        let partitions = metadata
+            .topics()
+            .first()
+            .map(|t| t.partitions().len())
+            .unwrap_or(0);
+        (0..partitions as i32)
+            .map(|partition| {
+                consumer
+                    .fetch_watermarks(topic, partition, TIMEOUT)
+                    .map(|(low, high)| (partition, low, high))
+                    .map_err(self.failed(&format!("read the bounds of {topic}")))
+            })
+            .collect()
+    }
+
+    /// Reads everything that is committed in a topic at this moment.
+    fn read_whole(
+        &self,
+        topic: &str,
+        mut take: impl FnMut(&rdkafka::message::BorrowedMessage<'_>),
+    ) -> Result<(), VerifyError> {
+        let consumer = self.consumer(None)?;
+        let bounds = self.bounds(&consumer, topic)?;
+        let mut list = TopicPartitionList::new();
+        let mut open = 0;
+        for (partition, low, high) in &bounds {
+            if high > low {
+                list.add_partition_offset(topic, *partition, Offset::Beginning)
+                    .map_err(self.failed(&format!("read topic {topic}")))?;
+                open += 1;
+            }
+        }
+        if open == 0 {
+            return Ok(());
+        }
+        consumer
+            .assign(&list)
+            .map_err(self.failed(&format!("read topic {topic}")))?;
+        while open > 0 {
+            match consumer.poll(TIMEOUT) {
+                Some(Ok(message)) => take(&message),
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(source)) => {
+                    return Err(self.failed(&format!("read topic {topic}"))(source));
+                }
+                None => {
+                    let source = KafkaError::MessageConsumption(
+                        rdkafka::types::RDKafkaErrorCode::OperationTimedOut,
+                    );
+                    return Err(self.failed(&format!("read topic {topic} to its end"))(
+                        source,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
