@@ -1,7 +1,7 @@
 //! What Kafka knows: checkpoints, how far the ingester is, dead letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter::{self, header};
@@ -36,12 +36,22 @@ impl Cluster {
         })
     }
 
-    /// Runs requests of the blocking client where they hold up nobody.
+    /// Runs requests of the blocking client where they hold up nobody, and repeats them while the
+    /// cluster does not answer: after a crash it takes some seconds until every partition has a leader.
     pub(super) async fn blocking<T: Send + 'static>(
         self,
-        ask: impl FnOnce(&Self) -> Result<T, VerifyError> + Send + 'static,
+        ask: impl Fn(&Self) -> Result<T, VerifyError> + Send + 'static,
     ) -> Result<T, VerifyError> {
-        match tokio::task::spawn_blocking(move || ask(&self)).await {
+        let deadline = Instant::now() + self.settings.wait;
+        let insist = move || loop {
+            match ask(&self) {
+                Err(VerifyError::Kafka { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                answer => return answer,
+            }
+        };
+        match tokio::task::spawn_blocking(insist).await {
             Ok(answer) => answer,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
