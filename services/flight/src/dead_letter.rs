@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 /// Default topic of dead letters.
 pub const TOPIC: &str = "flight.positions.dlq";
-/// Largest payload of one dead-letter record, in bytes: below Kafka's default of 1 MiB a message.
+/// Largest payload and headers of one dead-letter record together, in bytes: below Kafka's default of
+/// 1 MiB a message.
 pub const CHUNK_BYTES: usize = 900_000;
+/// Smallest chunk of a payload, however large the headers are.
+const LEAST_CHUNK_BYTES: usize = 10_000;
 
 /// Header: why, as a short code.
 pub const REASON: &str = "contrail-reason";
@@ -104,9 +107,14 @@ impl DeadLetter<'_> {
     /// The records to write: one, or as many as there are chunks.
     pub fn records(&self) -> Vec<DeadLetterRecord> {
         let key = self.place.to_string().into_bytes();
+        // Every chunk carries all the headers.
+        let headers = self.original_headers.iter();
+        let beside: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        let beside = beside + self.original_key.map_or(0, <[u8]>::len);
+        let chunk_bytes = CHUNK_BYTES.saturating_sub(beside).max(LEAST_CHUNK_BYTES);
         let chunks: Vec<&[u8]> = match self.payload {
             [] => vec![&[]],
-            payload => payload.chunks(CHUNK_BYTES).collect(),
+            payload => payload.chunks(chunk_bytes).collect(),
         };
         let total = chunks.len();
         let record = |(index, chunk): (usize, &[u8])| {
@@ -216,5 +224,10 @@ mod tests {
             1,
             "an empty record is a record"
         );
+        let mut letter = letter(&payload[..860_000]);
+        letter
+            .original_headers
+            .push(("big".into(), vec![0; 139_000]));
+        assert_eq!(letter.records().len(), 2, "headers need room too");
     }
 }

@@ -38,6 +38,9 @@ impl DeadLetters {
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", "20000")
             .set("queue.buffering.max.kbytes", "32768")
+            // A letter is a little larger than the largest record that the topic of positions takes
+            // from librdkafka (1,000,000 bytes); the broker's own limit is 1,048,588.
+            .set("message.max.bytes", "1048000")
             .create()
             .map_err(|source| IngestError::Kafka {
                 action: "cannot make the dead-letter producer".into(),
