@@ -22,6 +22,20 @@ pub enum IngestError {
         /// What came.
         offset: i64,
     },
+    /// The topic was deleted and made again under its name: offsets mean something else now.
+    #[error(
+        "partition {partition}: the topic was made anew, its id was {was} and is {found}; {unpublished} records of the old one that were not in ClickHouse yet went with it (replay them from their source); reading the new one from its beginning, each record by its identity"
+    )]
+    TopicRemade {
+        /// Partition.
+        partition: i32,
+        /// Id of the topic that was being read.
+        was: String,
+        /// Id of the topic there is.
+        found: String,
+        /// Records that were read and not published.
+        unpublished: usize,
+    },
     /// Kafka refuses or does not answer.
     #[error("{action}: {source}")]
     Kafka {

@@ -1,9 +1,12 @@
-//! The queue of one partition, read by a thread of its own and in batches.
+//! The queue of one partition, read by a thread of its own.
 //!
 //! Each partition has its own so that one that is slow to insert holds up no other, and so that not
 //! reading is the back-pressure: librdkafka stops fetching a partition whose queue is full. The safe
-//! client has partition queues too, but shows neither the offset at which a partition ends nor
-//! batches.
+//! client has partition queues too, but does not show the offset at which a partition ends.
+//!
+//! Records are taken one by one. Taken in batches (`rd_kafka_consume_batch_queue`), the end of a
+//! partition counts as a record that was consumed, and librdkafka 2.12 goes on behind the next record
+//! after it has paused the partition, which it does at every cooperative rebalance: one record is lost.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
@@ -13,9 +16,6 @@ use std::time::Duration;
 use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::RDKafkaErrorCode;
-
-/// Most messages taken from the queue at once.
-const BATCH: usize = 1024;
 
 /// What the queue gave.
 #[derive(Debug)]
@@ -31,15 +31,14 @@ pub enum Polled<'a> {
 /// A partition's queue. It must be dropped before the consumer is.
 pub struct PartitionQueue {
     queue: *mut ffi::rd_kafka_queue_t,
-    /// Messages taken from the queue: those from `next` up to `filled` are still to be handed out,
-    /// the one before `next` may be looked at, the others are destroyed.
-    messages: Vec<*mut ffi::rd_kafka_message_t>,
-    next: usize,
-    filled: usize,
+    /// The message that was handed out last, or null.
+    message: *mut ffi::rd_kafka_message_t,
+    /// It is to be handed out again.
+    again: bool,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread; the messages are owned by whoever owns
-// the queue, and nothing here is shared.
+// SAFETY: librdkafka's queues may be used from any thread; the message is owned by whoever owns the
+// queue, and nothing here is shared.
 unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
@@ -64,38 +63,21 @@ impl PartitionQueue {
         unsafe { ffi::rd_kafka_queue_forward(queue, ptr::null_mut()) };
         Some(Self {
             queue,
-            messages: vec![ptr::null_mut(); BATCH],
-            next: 0,
-            filled: 0,
+            message: ptr::null_mut(),
+            again: false,
         })
     }
 
     /// The next message, after waiting up to `timeout` for one.
     pub fn next(&mut self, timeout: Duration) -> Option<Polled<'_>> {
-        if self.next > 0 {
-            self.destroy(self.next - 1);
-        }
-        if self.next == self.filled {
+        if !std::mem::take(&mut self.again) {
+            self.clear();
             let timeout_ms = timeout.as_millis().min(60_000) as i32;
-            // SAFETY: `messages` has room for BATCH pointers, and all that were in it are destroyed.
-            let count = unsafe {
-                ffi::rd_kafka_consume_batch_queue(
-                    self.queue,
-                    timeout_ms,
-                    self.messages.as_mut_ptr(),
-                    BATCH,
-                )
-            };
-            self.next = 0;
-            self.filled = usize::try_from(count).unwrap_or(0);
-            if self.filled == 0 {
-                return None;
-            }
+            // SAFETY: the queue lives as long as `self`; the message is destroyed in `clear`.
+            self.message = unsafe { ffi::rd_kafka_consume_queue(self.queue, timeout_ms) };
         }
-        let message = self.messages[self.next];
-        self.next += 1;
-        // SAFETY: not destroyed before the next call, and the borrow of `self` ends before that.
-        let raw = unsafe { &*message };
+        // SAFETY: null, or not destroyed before the next call, and the borrow of `self` ends before that.
+        let raw = unsafe { self.message.as_ref() }?;
         Some(match RDKafkaErrorCode::from(raw.err) {
             RDKafkaErrorCode::NoError => Polled::Record(Message { raw }),
             RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
@@ -105,20 +87,13 @@ impl PartitionQueue {
 
     /// Gives the last message back: [`next`](Self::next) will return it again.
     pub fn unread(&mut self) {
-        self.next = self.next.saturating_sub(1);
+        self.again = !self.message.is_null();
     }
 
-    /// Forgets the messages that were taken and not handed out, as after a seek.
+    /// Forgets the message that was given back, as after a seek.
     pub fn clear(&mut self) {
-        for index in self.next.saturating_sub(1)..self.filled {
-            self.destroy(index);
-        }
-        self.next = 0;
-        self.filled = 0;
-    }
-
-    fn destroy(&mut self, index: usize) {
-        let message = std::mem::replace(&mut self.messages[index], ptr::null_mut());
+        self.again = false;
+        let message = std::mem::replace(&mut self.message, ptr::null_mut());
         if !message.is_null() {
             // SAFETY: librdkafka gave it to us, and it is taken out of the only place that has it.
             unsafe { ffi::rd_kafka_message_destroy(message) };

@@ -86,6 +86,12 @@ struct Letter {
 }
 
 impl Letter {
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + headers
+    }
+
     fn dead_letter(&self, topic: &str, partition: i32) -> DeadLetter<'_> {
         let identity = match &self.rejection {
             Rejection::Impossible { identity, .. } => Some(identity.clone()),
@@ -128,6 +134,8 @@ struct Partition {
     letter_bytes: usize,
     /// Last offset in the batch or among its letters.
     last: Option<i64>,
+    /// The record that was taken last.
+    previous: Previous,
     began: Option<Instant>,
     traceparent: Option<String>,
 }
@@ -156,13 +164,17 @@ pub fn run(
         letters: Vec::new(),
         letter_bytes: 0,
         last: None,
+        previous: Previous::default(),
         began: None,
         traceparent: None,
     };
     let mut ended = partition.recover(false).and_then(|()| partition.ingest());
-    while let Err(error @ IngestError::LogWentBack { .. }) = ended {
+    while let Err(error @ (IngestError::LogWentBack { .. } | IngestError::TopicRemade { .. })) =
+        ended
+    {
         tracing::error!(partition = number, %error, "beginning again");
         partition.forget_batch();
+        partition.previous = Previous::default();
         ended = partition.recover(true).and_then(|()| partition.ingest());
     }
     match ended {
@@ -210,17 +222,19 @@ impl Partition {
             }
             match self.take(POLL, i64::MAX)? {
                 Taken::Record => end = None,
+                Taken::Again => {}
                 Taken::End(offset) => end = Some(offset),
+                // What was collected is published first, and the end remembered for afterwards.
+                Taken::Nothing if self.last.is_some() => {}
                 Taken::Nothing => {
                     // Transaction markers have offsets too: without this, an idle partition would
                     // show a lag for ever.
                     if let Some(offset) = end.take()
-                        && self.last.is_none()
                         && offset >= self.next
                     {
                         self.next = offset;
                         self.close(offset)?;
-                    } else if self.last.is_none() && self.closed_at.is_none() {
+                    } else if self.closed_at.is_none() {
                         self.close(self.next)?;
                     }
                 }
@@ -248,6 +262,7 @@ impl Partition {
             batch,
             letters,
             watermarks,
+            previous,
             shared,
             stop,
             ..
@@ -270,6 +285,9 @@ impl Partition {
         if offset > limit {
             queue.unread();
             return Ok(Taken::End(limit + 1));
+        }
+        if previous.is(&message) {
+            return Ok(Taken::Again);
         }
         if offset < self.next || self.last.is_some_and(|last| offset <= last) {
             return Err(IngestError::LogWentBack {
@@ -312,10 +330,11 @@ impl Partition {
                     .inc();
                 tracing::warn!(partition = self.number, offset, reason = %rejection, "dead letter");
                 let letter = letter(&message, &headers, rejection);
-                self.letter_bytes += letter.payload.len();
+                self.letter_bytes += letter.bytes();
                 letters.push(letter);
             }
         }
+        previous.set(&message);
         self.last = Some(offset);
         self.began.get_or_insert_with(Instant::now);
         Ok(Taken::Record)
@@ -342,7 +361,32 @@ enum Taken {
     Record,
     /// Everything below the offset has been taken.
     End(i64),
+    /// The record that was taken last came again.
+    Again,
     Nothing,
+}
+
+/// A copy of the record that was taken last. At a cooperative rebalance librdkafka pauses the partition;
+/// a record that is being handed out at that moment is handed out again afterwards, which is no reason
+/// to believe that the log went back.
+#[derive(Debug, Default)]
+struct Previous {
+    offset: Option<i64>,
+    payload: Vec<u8>,
+}
+
+impl Previous {
+    fn is(&self, message: &Message<'_>) -> bool {
+        self.offset == Some(message.offset())
+            && self.payload == message.payload().unwrap_or_default()
+    }
+
+    fn set(&mut self, message: &Message<'_>) {
+        self.offset = Some(message.offset());
+        self.payload.clear();
+        self.payload
+            .extend_from_slice(message.payload().unwrap_or_default());
+    }
 }
 
 /// Raises the watermark of the record's source, and says whether the record stands at or below it.

@@ -48,6 +48,7 @@ impl Partition {
         }
         let _entered = span.enter();
 
+        self.check_incarnation()?;
         self.commit(first, Some(last))?;
         failpoint!("ingester::after-range-commit");
         self.send_letters()?;

@@ -85,6 +85,23 @@ impl Partition {
         self.publish(true)
     }
 
+    /// Makes sure that what was collected came from the topic that the partition was recovered for. A
+    /// topic that is deleted and made again goes on at offsets that say nothing about the old one's, and
+    /// where it grows faster than we look, no offset goes back. Ids never come back, so that asking after
+    /// the reading is enough.
+    pub(super) fn check_incarnation(&mut self) -> Result<(), IngestError> {
+        let found = self.insist("topic id", Self::ask_topic_id)?;
+        if found == self.topic_id {
+            return Ok(());
+        }
+        Err(IngestError::TopicRemade {
+            partition: self.number,
+            was: std::mem::take(&mut self.topic_id),
+            found,
+            unpublished: self.batch.rows().len() + self.letters.len(),
+        })
+    }
+
     fn ask_standing(&self) -> Result<Standing, IngestError> {
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition(self.topic(), self.number);
