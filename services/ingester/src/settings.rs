@@ -123,8 +123,8 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 60_000,
-            max_bytes: 8 << 20,
+            max_rows: 40_000,
+            max_bytes: 4 << 20,
             linger_ms: 300,
         }
     }
