@@ -30,9 +30,9 @@ const PRODUCER: [(&str, u32); 3] = [
     ("producer::after-commit", 16),
 ];
 const INGESTER: [(&str, u32); 3] = [
-    ("ingester::after-range-commit", 4),
+    ("ingester::after-range-commit", 5),
     ("ingester::in-the-body", 5),
-    ("ingester::after-insert", 9),
+    ("ingester::after-insert", 6),
 ];
 
 /// The programs that can be killed at named places.
@@ -189,7 +189,7 @@ fn the_engine_killed_during_inserts_of_several_days_loses_and_doubles_nothing() 
     let world = World {
         fleet: 5000,
         period_ms: 4 * 60 * 60 * 1000,
-        epoch_ms: (now_ms() / DAY_MS - 130) * DAY_MS,
+        epoch_ms: (now_ms() / DAY_MS - 70) * DAY_MS,
     };
     let simulator = world.simulator();
     let stack = world
