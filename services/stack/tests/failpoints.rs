@@ -189,7 +189,7 @@ fn the_engine_killed_during_inserts_of_several_days_loses_and_doubles_nothing() 
     let world = World {
         fleet: 5000,
         period_ms: 4 * 60 * 60 * 1000,
-        epoch_ms: (now_ms() / DAY_MS - 70) * DAY_MS,
+        epoch_ms: (now_ms() / DAY_MS - 100) * DAY_MS,
     };
     let simulator = world.simulator();
     let stack = world
@@ -215,7 +215,7 @@ fn the_engine_killed_during_inserts_of_several_days_loses_and_doubles_nothing() 
                 rows(&stack) > before
             },
         );
-        std::thread::sleep(Duration::from_millis(pseudo_random(kills) % 250));
+        std::thread::sleep(Duration::from_millis(pseudo_random(kills) % 120));
         // The ingester stands still until it is known what it left.
         stack.ask(Clickhouse, Verb::Kill).unwrap();
         stack.ask(Ingester, Verb::Pause).unwrap();
