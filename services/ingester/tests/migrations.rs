@@ -92,6 +92,7 @@ fn migrations_run_once_and_in_order_and_nothing_else_does() {
     unknown(&database);
     killed_in_the_middle(&database);
     locked(&database);
+    late(&database);
 }
 
 fn twice(database: &Database) {
@@ -220,4 +221,25 @@ fn locked(database: &Database) {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(database.tables().contains("flight_positions"));
+}
+
+/// The table itself refuses an insert that was held up for longer than its deadline: its token may
+/// have been forgotten by then.
+fn late(database: &Database) {
+    const TABLE: &str = "flight_data.flight_positions";
+    database.clear();
+    assert!(database.run().status.success());
+    let insert = |columns: &str, values: &str| {
+        let sql = format!(
+            "INSERT INTO {TABLE} ({columns}source, source_offset, flight_id, timestamp) \
+             VALUES ({values}'late', 1, 'f', now64(3))"
+        );
+        table::ask(&database.stack, &sql)
+    };
+    let refused = insert("insert_deadline, ", "now() - 1, ").unwrap_err();
+    assert!(refused.contains("older than its deadline"), "{refused}");
+    assert_eq!(table::count(&database.stack, "late"), 0);
+    insert("insert_deadline, ", "now() + 60, ").unwrap();
+    insert("", "").unwrap();
+    assert_eq!(table::count(&database.stack, "late"), 2);
 }
