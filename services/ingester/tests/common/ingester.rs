@@ -105,7 +105,13 @@ impl Ingester {
     }
 
     fn lines(&self, name: &str) -> Vec<(String, f64)> {
-        let (_, text) = self.get("/metrics").unwrap_or_default();
+        let mut text = None;
+        // No answer is no zero.
+        eventually("metrics are given", Duration::from_secs(30), || {
+            text = self.get("/metrics").map(|(_, text)| text);
+            text.is_some()
+        });
+        let text = text.unwrap();
         text.lines()
             .filter(|line| line.starts_with(name))
             .filter_map(|line| line.rsplit_once(' '))

@@ -239,6 +239,9 @@ impl Group {
                 .client_config("test-group")
                 .set("group.id", group)
                 .set("enable.auto.commit", "false")
+                // The end of the log, not of its last transaction: a transaction's marker may be
+                // written a little after the commit is answered.
+                .set("isolation.level", "read_uncommitted")
                 .create()
                 .unwrap(),
             topic: topic.to_owned(),
