@@ -113,7 +113,9 @@ impl ConsumerContext for GroupContext {
 impl GroupContext {
     fn begin(&self, partition: i32) {
         let Some(queue) = lock(&self.split).remove(&partition) else {
-            tracing::error!(partition, "assigned without a queue; the client is closing");
+            tracing::error!(partition, "assigned without a queue");
+            // Nobody would read it: the process must end and begin again.
+            self.shared.failed.cancel();
             return;
         };
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
@@ -136,7 +138,10 @@ impl GroupContext {
                 lock(&self.assigned).insert(partition, Assigned { stop, thread });
                 self.shared.metrics.partitions_assigned.inc();
             }
-            Err(error) => tracing::error!(partition, %error, "no thread for the partition"),
+            Err(error) => {
+                tracing::error!(partition, %error, "no thread for the partition");
+                self.shared.failed.cancel();
+            }
         }
     }
 
