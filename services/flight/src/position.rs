@@ -8,7 +8,7 @@ use thiserror::Error;
 pub const MAX_CLOCK_SKEW_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Timestamps that the tables can hold: ClickHouse's type `Date` is 16 bits of days since 1970.
-const REPRESENTABLE_MS: std::ops::Range<i64> = 0..(1 << 16) * 24 * 60 * 60 * 1000;
+pub const REPRESENTABLE_MS: std::ops::Range<i64> = 0..(1 << 16) * 24 * 60 * 60 * 1000;
 
 /// Longest `flight_id` and `callsign`, in bytes. ADS-B has 8 characters; the rest is room for
 /// sources that decorate them.

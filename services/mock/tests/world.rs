@@ -123,7 +123,7 @@ proptest! {
     #[test]
     fn every_offset_has_its_event(
         seed in any::<u64>(), fleet in 1u32..200, period_ms in 1u32..100_000, share in 0.0f64..=1.0,
-        epoch_ms in 0i64..7_258_118_400_000,
+        epoch_ms in 0i64..4_102_444_800_000,
     ) {
         let parameters = Parameters { seed: seed >> 1, fleet, period_ms, epoch_ms };
         let simulator = Simulator::new(parameters).unwrap();

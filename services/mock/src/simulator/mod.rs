@@ -29,10 +29,10 @@ pub const MAX_FLEET: u32 = 50_000;
 pub const MAX_PERIOD_MS: u32 = 86_400_000;
 /// Largest seed: what a signed 64-bit number, as TOML has it, can hold.
 pub const MAX_SEED: u64 = i64::MAX as u64;
-/// The log ends with 2299-12-31, as ClickHouse's `DateTime64` does.
-pub const LAST_TIMESTAMP_MS: i64 = 10_413_791_999_999;
-/// Latest epoch: 2200-01-01, so that there is something to log.
-pub const MAX_EPOCH_MS: i64 = 7_258_118_400_000;
+/// The log ends with 2149-06-06, as ClickHouse's `Date` does.
+pub const LAST_TIMESTAMP_MS: i64 = flight::position::REPRESENTABLE_MS.end - 1;
+/// Latest epoch: 2100-01-01, so that there is something to log.
+pub const MAX_EPOCH_MS: i64 = 4_102_444_800_000;
 
 /// What determines the events of a simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub enum SimulatorError {
     #[error("offset {0} is before the log's first event, which is 0")]
     BeforeOrigin(i64),
     /// An offset after the end of the simulator's time.
-    #[error("offset {offset} is after the log's last event, {last}, at the end of the year 2299")]
+    #[error("offset {offset} is after the log's last event, {last}, on 2149-06-06")]
     AfterEnd {
         /// The offset asked for.
         offset: i64,
