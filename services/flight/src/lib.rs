@@ -31,3 +31,12 @@ pub fn hostname() -> String {
         .and_then(|name| name.into_string().ok())
         .unwrap_or_else(|| "unknown".to_owned())
 }
+
+/// The innermost cause: `Connection refused` says more than `error sending request`.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::backoff::Backoff;
 use crate::config::Secret;
+use crate::root_cause;
 
 /// How to reach the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,15 +282,6 @@ impl RegistryClient {
             reason: told.message,
         })
     }
-}
-
-/// The innermost cause: `Connection refused` says more than `error sending request`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

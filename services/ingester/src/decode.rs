@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::IngestError;
 
-/// Header: when the source placed the event, in milliseconds UTC, on records that were sent long
-/// after that. Without it the record's own timestamp counts.
-pub const OBSERVED_MS: &str = "contrail-observed-ms";
+pub use flight::avro::OBSERVED_MS;
 
 /// Why a record becomes a dead letter.
 #[derive(Debug, thiserror::Error)]

@@ -140,10 +140,7 @@ pub async fn run(settings: Settings, admin: &Admin, shutdown: Shutdown) -> Resul
             .build()
             .map_err(|error| start(&error))?,
         registry: RegistryClient::new(&settings.registry).map_err(|error| start(&error))?,
-        host: nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_else(|| "unknown".into()),
+        host: flight::hostname(),
         settings,
     };
     let cx = Arc::new(cx);

@@ -23,10 +23,7 @@ use crate::settle::{self, Inspector};
 use crate::source::{self, Batch, Feed};
 use crate::transaction::{Sent, Transactor};
 
-/// Header on records of a batch that was placed in its source's log long before (or after) it is
-/// written to Kafka: when that was, in milliseconds UTC, as decimal text. The ingester judges the
-/// event's clock against it; without it, against the time of the Kafka record.
-pub const OBSERVED_MS: &str = "contrail-observed-ms";
+pub use flight::avro::OBSERVED_MS;
 /// From how far away [`OBSERVED_MS`] is given.
 const OBSERVED_AFTER_MS: u64 = 15 * 60 * 1000;
 /// How often an idle session looks around.

@@ -19,6 +19,9 @@ pub use datum::DatumError;
 pub const POSITION_SCHEMA: &str = include_str!("../../schemas/position.avsc");
 /// Subject of the schema in the registry.
 pub const SUBJECT: &str = "flight.positions-value";
+/// Kafka header: when the source placed the event, in milliseconds UTC, as decimal text, on records
+/// that were sent long after (or before) that. Without it the record's own timestamp counts.
+pub const OBSERVED_MS: &str = "contrail-observed-ms";
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;
 

@@ -138,7 +138,7 @@ pub(crate) async fn describe(
     let url = settings.address("http", DESCRIPTOR_PATH);
     let away = |error: reqwest::Error| SourceError::Away {
         url: url.clone(),
-        reason: root_cause(&error),
+        reason: flight::root_cause(&error),
     };
     let ask = async {
         http.get(&url)
@@ -342,15 +342,6 @@ fn check_sequence(expected: i64, found: i64) -> Result<(), SourceError> {
         std::cmp::Ordering::Greater => Err(SourceError::Ahead { expected, found }),
         std::cmp::Ordering::Less => Err(SourceError::Back { expected, found }),
     }
-}
-
-/// The innermost cause: `Connection refused` says more than `error sending request`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

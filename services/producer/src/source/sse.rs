@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{CONNECT_TIMEOUT, MAX_FRAME_BYTES, Reader, SourceError, describe, root_cause};
+use super::{CONNECT_TIMEOUT, MAX_FRAME_BYTES, Reader, SourceError, describe};
+use flight::root_cause;
 
 /// Most events that are handed on together.
 const GROUP_EVENTS: usize = 5_000;
