@@ -7,6 +7,7 @@
 //! cores what one process burns another lacks.
 
 pub mod cpu;
+pub mod data;
 pub mod groups;
 pub mod machine;
 pub mod report;

@@ -1,0 +1,111 @@
+//! Rows for questions to be asked of: the simulator's log over a span that ends now.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clickhouse::Client;
+use flight::avro::Record;
+use flight_ingester::batch::{Batch, INSERT_COLUMNS};
+use flight_mock::{Parameters, Simulator};
+
+/// Rows of one insert. One block of the server, so one part for each day in it.
+const BLOCK_ROWS: usize = 500_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// A span of the simulator's log.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// What determines the events.
+    pub parameters: Parameters,
+    /// Events, from the first one on.
+    pub events: u64,
+}
+
+impl Dataset {
+    /// `events` positions of `fleet` aircraft, spread over the `days` that end at `end_ms`
+    /// (milliseconds UTC).
+    pub fn over_days(events: u64, fleet: u32, days: u64, end_ms: i64) -> Self {
+        let ticks = events.div_ceil(u64::from(fleet)).max(1);
+        let period_ms = (days * DAY_MS / ticks).max(1) as u32;
+        Self::with_period(events, fleet, period_ms, end_ms)
+    }
+
+    /// `events` positions of `fleet` aircraft, each aircraft every `period_ms`, the last one before
+    /// `end_ms`.
+    pub fn with_period(events: u64, fleet: u32, period_ms: u32, end_ms: i64) -> Self {
+        let ticks = events.div_ceil(u64::from(fleet)).max(1);
+        let span_ms = (ticks * u64::from(period_ms)) as i64;
+        Self {
+            parameters: Parameters {
+                seed: 42,
+                fleet,
+                period_ms,
+                epoch_ms: end_ms - span_ms,
+            },
+            events,
+        }
+    }
+
+    /// Inserts all of it into `table`, which has the columns of `flight_data.flight_positions`, in blocks
+    /// of at most 50 days. `progress` hears the rows inserted so far.
+    ///
+    /// # Errors
+    /// ClickHouse refuses, or is away.
+    pub async fn load(
+        &self,
+        client: &Client,
+        table: &str,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let simulator = Simulator::new(self.parameters)?;
+        let source = self.parameters.source_name();
+        let names = INSERT_COLUMNS.map(|(name, _)| name).join(", ");
+        let sql = format!("INSERT INTO {table} ({names}) FORMAT RowBinary");
+        let mut batch = Batch::default();
+        for offset in 0..self.events {
+            let offset = i64::try_from(offset).context("more events than offsets")?;
+            let event = simulator.event(offset)?;
+            let position = event.position();
+            batch.push(
+                &Record {
+                    source: &source,
+                    source_offset: offset,
+                    position: position.by_ref(),
+                },
+                false,
+            );
+            if batch.is_full(BLOCK_ROWS, usize::MAX) {
+                insert(client, &sql, &mut batch).await?;
+                progress(offset as u64 + 1);
+            }
+        }
+        insert(client, &sql, &mut batch).await?;
+        progress(self.events);
+        Ok(())
+    }
+}
+
+async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let rows = batch.rows().len();
+    ensure!(rows < 1_000_000, "{rows} rows are more than one block");
+    batch.stamp(u32::MAX);
+    let body = batch.take_body();
+    let mut insert = client
+        .insert_formatted_with(sql)
+        .with_timeouts(None, Some(Duration::from_secs(120)))
+        .with_setting("max_insert_block_size", "1048576")
+        .with_setting("min_insert_block_size_rows", "1048576")
+        .with_setting("min_insert_block_size_bytes", "268435456")
+        .with_setting("input_format_parallel_parsing", "0");
+    for start in (0..body.len()).step_by(1 << 20) {
+        let end = (start + (1 << 20)).min(body.len());
+        insert.send(body.slice(start..end)).await?;
+    }
+    insert.end().await.context("inserting generated rows")?;
+    batch.restore(body);
+    batch.clear();
+    Ok(())
+}
