@@ -10,7 +10,7 @@ DENY_VERSION = 0.20.2
 DENY = target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop parts build failpoints test lint tools
+.PHONY: help start stop parts build failpoints test bench lint tools
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ failpoints: tools ## Build the programs that tests can kill at named places, int
 
 test: failpoints parts ## Run all tests.
 	$(CARGO) test --release --workspace
+
+# make bench ONLY=a,h ROUNDS=5 ROWS=1000000 COMPARE=latest: each is optional.
+bench: build parts ## Measure everything beside its peers and limits (about 20 minutes).
+	@$(RELEASE)/contrail-bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(COMPARE),--compare $(COMPARE)) $(BENCH_ARGS)
 
 $(DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --debug --no-default-features --root target/tools

@@ -6,11 +6,14 @@
 //! for every process that takes part, also where the clock shows no difference: on a machine of two
 //! cores what one process burns another lacks.
 
+pub mod compare;
 pub mod cpu;
 pub mod data;
 pub mod groups;
 pub mod machine;
 pub mod report;
+pub mod rounds;
+pub mod world;
 
 /// How the groups are to measure.
 #[derive(Debug, Clone)]

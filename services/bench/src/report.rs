@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 
 /// Whose figure a line holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// contrail's.
@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Events, records or rows a second.
@@ -39,7 +39,13 @@ pub enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    /// True if a larger figure is the better one.
+    pub fn more_is_better(self) -> bool {
+        matches!(self, Self::PerSecond | Self::Times)
+    }
+
+    /// A figure in words.
+    pub fn show(self, value: f64) -> String {
         match self {
             Self::PerSecond => format!("{}/s", grouped(value)),
             Self::Milliseconds if value < 10.0 => format!("{value:.2} ms"),
@@ -54,7 +60,7 @@ impl Unit {
 }
 
 /// What a figure of ours must reach.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// This or more.
@@ -74,7 +80,7 @@ impl Target {
 }
 
 /// One figure.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
     /// Letter of its group.
     pub group: char,
@@ -153,6 +159,15 @@ impl Line {
         median(&self.samples)
     }
 
+    /// The least and the most of the rounds; not numbers, if there were none.
+    pub fn spread(&self) -> (f64, f64) {
+        self.samples
+            .iter()
+            .fold((f64::NAN, f64::NAN), |(least, most), sample| {
+                (least.min(*sample), most.max(*sample))
+            })
+    }
+
     /// False if there is a target and the median misses it.
     pub fn is_met(&self) -> bool {
         self.target.is_none_or(|target| target.is_met(self.value()))
@@ -160,7 +175,7 @@ impl Line {
 }
 
 /// A whole run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// What it ran on.
     pub machine: Machine,
@@ -195,11 +210,7 @@ pub fn table(title: &str, lines: &[Line]) -> String {
             Role::Peer => "peer",
             Role::Limit => "limit",
         };
-        let spread = line.samples.iter().copied();
-        let (least, most) = (
-            spread.clone().fold(f64::INFINITY, f64::min),
-            spread.fold(f64::NEG_INFINITY, f64::max),
-        );
+        let (least, most) = line.spread();
         let _ = write!(
             text,
             "  {role:5} {:subjects$}  {:>16}",
