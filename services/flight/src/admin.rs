@@ -2,6 +2,7 @@
 //! work, or why not) and `/metrics` (Prometheus text format).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -15,9 +16,13 @@ use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
 
-/// Conditions that must all hold before a service says that it is ready.
+/// Conditions that must all hold before a service says that it is ready, and the signs of life of the loop
+/// that does its work.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Readiness {
+    conditions: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+    beats: Arc<AtomicU64>,
+}
 
 impl Readiness {
     /// Declares a condition. It does not hold until [`set`](Self::set) says so.
@@ -45,8 +50,20 @@ impl Readiness {
         self.lock().iter().filter_map(unmet).collect()
     }
 
+    /// A sign of life: the loop that does the service's work came round.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many signs of life there were.
+    pub fn signs_of_life(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

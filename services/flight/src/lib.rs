@@ -5,7 +5,8 @@
 //!
 //! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`]
 //! - the systems around: [`kafka`], [`registry`]
-//! - the life of a service: [`config`], [`cli`], [`telemetry`], [`admin`], [`shutdown`], [`backoff`]
+//! - the life of a service: [`config`], [`cli`], [`telemetry`], [`admin`], [`supervision`],
+//!   [`shutdown`], [`backoff`]
 //! - for tests only: [`failpoint`]
 
 pub mod admin;
@@ -22,6 +23,7 @@ pub mod position;
 pub mod registry;
 pub mod shutdown;
 pub mod source;
+pub mod supervision;
 pub mod telemetry;
 
 /// The name of this host, for logs and locks.

@@ -8,6 +8,7 @@ use flight::backoff::Backoff;
 use flight::kafka::topics;
 use flight::registry::RegistryClient;
 use flight::shutdown::{DRAIN_LIMIT, Shutdown};
+use flight::supervision;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::runtime::Handle;
@@ -40,6 +41,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
     let listener = admin::bind("listen", &settings.listen).await?;
     tracing::info!(listen = settings.listen, "flight-ingester");
     shutdown.spawn(admin::serve(listener, surface.router(), shutdown.clone()));
+    supervision::report(&readiness, &shutdown)?;
 
     let store = Store::new(&settings.clickhouse);
     let registry = Arc::new(RegistryClient::new(&settings.registry)?);
@@ -75,6 +77,7 @@ async fn prepare(context: &PartitionContext) -> Result<(), IngestError> {
     }
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
     loop {
+        context.readiness.beat();
         match partition_count(context.settings.clone()).await {
             Ok(partitions) => {
                 tracing::info!(topic = context.settings.topic, partitions, "topic found");
@@ -92,6 +95,7 @@ async fn prepare(context: &PartitionContext) -> Result<(), IngestError> {
 async fn migrate_when_possible(context: &PartitionContext) -> Result<(), IngestError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
+        context.readiness.beat();
         match migrate(&context.store, MIGRATIONS).await {
             Ok(done) => {
                 tracing::info!(applied = done.len(), "tables are up to date");
@@ -124,8 +128,10 @@ async fn partition_count(settings: Settings) -> Result<usize, IngestError> {
 async fn ingest(context: Arc<PartitionContext>, shutdown: Shutdown) -> Result<(), IngestError> {
     let member = Member::join(&context.settings, context.clone())?;
     context.readiness.set("kafka", Ok(()));
+    let readiness = context.readiness.clone();
     let serve = move || {
         while !shutdown.is_requested() {
+            readiness.beat();
             if let Err(error) = member.poll(Duration::from_millis(100)) {
                 member.abandon();
                 return Err(error);

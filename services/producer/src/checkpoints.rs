@@ -73,6 +73,7 @@ pub(crate) fn read(cx: &Context, source: &str, until: Until) -> Result<Checkpoin
     let began = Instant::now();
     let mut found = Checkpoints::default();
     loop {
+        cx.readiness.beat();
         if cx.shutdown.is_requested() {
             return Err(SessionError::Stopped);
         }

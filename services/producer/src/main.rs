@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use flight::admin::{self, Admin};
 use flight::cli::{ConfigArgs, check_config, report};
 use flight::shutdown::Shutdown;
+use flight::supervision;
 use flight_producer::{ENV_PREFIX, Settings, run};
 
 #[global_allocator]
@@ -69,6 +70,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     // A token of its own: the endpoint tells of the draining until that is done.
     let endpoint = Shutdown::new();
     endpoint.spawn(admin::serve(listener, admin.router(), endpoint.clone()));
+    supervision::report(admin.readiness(), &shutdown)?;
     let result = run(settings, &admin, shutdown).await;
     endpoint.drained(Duration::from_millis(500)).await;
     Ok(match result {

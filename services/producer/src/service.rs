@@ -39,6 +39,7 @@ impl Context {
     where
         SessionError: From<E>,
     {
+        self.readiness.beat();
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
@@ -162,6 +163,7 @@ fn sessions(cx: &Context) -> Result<(), Fatal> {
     let mut memory = Memory::new(uuid::Uuid::new_v4().to_string());
     while !cx.shutdown.is_requested() {
         let began = Instant::now();
+        cx.readiness.beat();
         memory.progress = false;
         let error = match session::run(cx, &mut memory) {
             Ok(()) => break,

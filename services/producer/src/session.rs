@@ -215,6 +215,7 @@ impl Writer<'_> {
             cx.readiness.clone(),
         );
         loop {
+            cx.readiness.beat();
             match self.wait(&mut feed) {
                 Next::Batch(batch) => self.produce(&batch)?,
                 Next::Nothing => self.look_around(),

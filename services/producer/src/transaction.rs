@@ -226,6 +226,7 @@ impl Transactor {
 
     /// Takes what the client has to tell.
     pub(crate) fn poll(&self) {
+        self.readiness.beat();
         self.producer.poll(Duration::ZERO);
     }
 

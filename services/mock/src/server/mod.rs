@@ -19,6 +19,7 @@ use axum::routing::get;
 use flight::admin::Admin;
 use flight::shutdown::Shutdown;
 use flight::source::{DESCRIPTOR_PATH, EVENTS_PATH, SSE_PATH, WEBSOCKET_PATH};
+use flight::supervision;
 use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -136,6 +137,7 @@ pub async fn serve(
     let admin = Admin::default();
     let edge = feed.clone();
     let metrics = Metrics::register(admin.registry(), Arc::new(move || edge.live_edge()))?;
+    supervision::report_server(listener.local_addr()?, admin.readiness(), &shutdown)?;
     tracing::info!(
         source = feed.simulator().source_name(),
         address = %listener.local_addr()?,
