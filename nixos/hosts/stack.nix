@@ -1,0 +1,79 @@
+# The stack in a VM. Its ports are forwarded to the loopback of the machine that it runs on, and to nothing
+# else; inside, services therefore listen on the VM's own address too.
+{
+  config,
+  lib,
+  modulesPath,
+  ...
+}:
+let
+  cfg = config.services.contrail;
+  ports = lib.attrValues cfg.ports;
+  # Those that are for this host alone.
+  inner = [
+    cfg.kafka.controllerPort
+    cfg.postgresql.port
+  ];
+  forwarded = lib.sort lib.lessThan (lib.subtractLists inner ports);
+  url = port: path: "http://localhost:${toString port}${path}";
+  screen = ''
+
+    contrail: everything below is on this machine's loopback (localhost).
+
+      Grafana          ${url cfg.grafana.port "/"}       admin / admin
+      ClickHouse       ${url cfg.clickhouse.port "/"}       default / admin; read-only: reader / reader
+      Kafka            localhost:${toString cfg.kafka.port}
+      AKHQ             ${url cfg.akhq.port "/"}
+      Schema registry  ${url cfg.schemaRegistry.port "/subjects"}
+      REST proxy       ${url cfg.kafkaRest.port "/topics"}
+      Prometheus       ${url cfg.prometheus.port "/targets"}
+      Mail             ${url cfg.mail.port "/"}
+      Simulator        ${url 8000 "/v1/flights/stream"}
+      Metrics          ${url 8001 "/metrics"}, ${url 8002 "/metrics"}
+
+    Log: journalctl -f -u flight-ingester. Stop: poweroff, or Ctrl-A X.
+  '';
+in
+{
+  imports = [
+    ../profiles/stack.nix
+    (modulesPath + "/virtualisation/qemu-vm.nix")
+  ];
+
+  services.contrail.address = "0.0.0.0";
+  # What others are told: clients outside reach the broker by the forwarded port.
+  services.contrail.kafka.advertisedHost = "localhost";
+  networking.hostName = "contrail-stack";
+  networking.firewall.allowedTCPPorts = forwarded;
+  # The address of the host, as QEMU's network has it, asks for the pages.
+  services.contrail.clickhouse.users = {
+    admin.networks = [ "::/0" ];
+  };
+
+  virtualisation = {
+    graphics = false;
+    cores = lib.mkDefault 2;
+    # docs/nix.md adds up what each service takes.
+    memorySize = lib.mkDefault 6144;
+    diskSize = lib.mkDefault 20480;
+    forwardPorts = map (port: {
+      from = "host";
+      host = {
+        address = "127.0.0.1";
+        inherit port;
+      };
+      guest.port = port;
+    }) forwarded;
+  };
+
+  users.motd = screen;
+  services.getty = {
+    autologinUser = "root";
+    helpLine = lib.mkForce screen;
+  };
+  # Nobody reaches it but by its own console.
+  users.users.root.hashedPassword = "!";
+
+  nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
+  system.stateVersion = "26.05";
+}

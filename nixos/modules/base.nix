@@ -1,0 +1,73 @@
+# What the modules of contrail share: the packages, the address, and which port belongs to whom.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  cfg = config.services.contrail;
+  inherit (lib) mkOption types;
+  # Port, as text, to the options that claim it.
+  claims = lib.foldlAttrs (
+    found: option: port:
+    found // { ${toString port} = (found.${toString port} or [ ]) ++ [ option ]; }
+  ) { } cfg.ports;
+in
+{
+  options.services.contrail = {
+    packages = mkOption {
+      type = types.lazyAttrsOf types.package;
+      internal = true;
+      description = "The packages of contrail's flake, built with the packages of this host.";
+    };
+
+    address = mkOption {
+      type = types.str;
+      default = "127.0.0.1";
+      description = ''
+        Address that the services of contrail on this host bind to, unless one is told otherwise.
+        Anything but the loopback is reachable from outside as far as the firewall lets it.
+      '';
+    };
+
+    localAddress = mkOption {
+      type = types.str;
+      internal = true;
+      readOnly = true;
+      default =
+        if
+          lib.elem cfg.address [
+            "0.0.0.0"
+            "::"
+            "[::]"
+          ]
+        then
+          "127.0.0.1"
+        else
+          cfg.address;
+      description = "Where services on this host find each other.";
+    };
+
+    profile = mkOption {
+      type = types.enum [
+        "stack"
+        "host"
+      ];
+      default = "stack";
+      internal = true;
+      description = "Which of the profiles is in force.";
+    };
+
+    ports = mkOption {
+      type = types.attrsOf types.port;
+      default = { };
+      internal = true;
+      description = "Every port that a service listens on, by the option that sets it.";
+    };
+  };
+
+  config.assertions = lib.mapAttrsToList (port: options: {
+    assertion = lib.length options == 1;
+    message = "port ${port} is used more than once, by ${lib.concatStringsSep " and " options}: give each a port of its own";
+  }) claims;
+}

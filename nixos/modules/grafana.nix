@@ -1,0 +1,140 @@
+# Grafana with ClickHouse and Prometheus as its sources. Its secrets come from files.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkDefault mkOption types;
+  contrail = config.services.contrail;
+  cfg = contrail.grafana;
+  credential = id: "$__file{/run/credentials/grafana.service/${id}}";
+  secret =
+    description:
+    mkOption {
+      type = types.nullOr types.externalPath;
+      default = null;
+      inherit description;
+    };
+  secrets = lib.filterAttrs (_: path: path != null) {
+    admin-password = cfg.adminPasswordFile;
+    secret-key = cfg.secretKeyFile;
+    clickhouse-password = cfg.clickhousePasswordFile;
+  };
+in
+{
+  options.services.contrail.grafana = {
+    enable = lib.mkEnableOption "Grafana with contrail's data sources";
+
+    port = mkOption {
+      type = types.port;
+      default = 3000;
+      description = "Port of the pages.";
+    };
+
+    adminPasswordFile = secret "File that holds the password of Grafana's user `admin`.";
+    secretKeyFile = secret ''
+      File that holds the key under which Grafana encrypts the passwords of its data sources. It must stay
+      the same for as long as the database lives.
+    '';
+    clickhousePasswordFile = secret "File that holds the password of ClickHouse's user `reader`.";
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to let others reach the pages from outside.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions =
+      let
+        missing = lib.filter (name: cfg.${name} == null) [
+          "adminPasswordFile"
+          "secretKeyFile"
+          "clickhousePasswordFile"
+        ];
+      in
+      [
+        {
+          assertion = missing == [ ];
+          message = "Grafana lacks secrets: set ${
+            lib.concatMapStringsSep ", " (name: "services.contrail.grafana.${name}") missing
+          }";
+        }
+      ];
+
+    services.contrail.ports."services.contrail.grafana.port" = cfg.port;
+    networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
+
+    services.contrail.grafana.clickhousePasswordFile = lib.mkIf (contrail.clickhouse.enable or false) (
+      mkDefault contrail.clickhouse.users.reader.passwordFile
+    );
+
+    services.grafana = {
+      enable = true;
+      declarativePlugins = [ pkgs.grafanaPlugins.grafana-clickhouse-datasource ];
+      settings = {
+        server = {
+          http_addr = contrail.address;
+          http_port = cfg.port;
+        };
+        security = {
+          admin_user = mkDefault "admin";
+          admin_password = credential "admin-password";
+          secret_key = credential "secret-key";
+          disable_gravatar = true;
+        };
+        users.allow_sign_up = false;
+        # Nothing of this host is told to others.
+        analytics = {
+          reporting_enabled = false;
+          check_for_updates = false;
+          check_for_plugin_updates = false;
+        };
+      };
+      provision = {
+        enable = true;
+        datasources.settings = {
+          apiVersion = 1;
+          datasources = [
+            {
+              name = "ClickHouse";
+              uid = "clickhouse";
+              type = "grafana-clickhouse-datasource";
+              isDefault = true;
+              jsonData = {
+                host = contrail.localAddress;
+                port = contrail.clickhouse.port or 8123;
+                protocol = "http";
+                username = "reader";
+                defaultDatabase = "flight_data";
+              };
+              secureJsonData.password = credential "clickhouse-password";
+            }
+          ]
+          ++ lib.optional (contrail.prometheus.enable or false) {
+            name = "Prometheus";
+            uid = "prometheus";
+            type = "prometheus";
+            url = "http://${contrail.localAddress}:${toString contrail.prometheus.port}";
+          };
+        };
+      };
+    };
+
+    systemd.services.grafana = {
+      startLimitIntervalSec = 0;
+      serviceConfig = {
+        LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") secrets;
+        ProtectSystem = lib.mkForce "strict";
+        ReadWritePaths = [ config.services.grafana.dataDir ];
+        PrivateUsers = true;
+        Restart = lib.mkForce "always";
+        RestartSec = 3;
+        MemoryMax = mkDefault "512M";
+      };
+    };
+  };
+}

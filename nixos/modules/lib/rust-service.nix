@@ -1,0 +1,184 @@
+# What flight-mock, flight-producer and flight-ingester have in common: settings as TOML that the program
+# itself has checked at build time, secrets by LoadCredential, a watchdog, and no rights.
+{
+  config,
+  lib,
+  pkgs,
+}:
+let
+  inherit (lib) mkOption types;
+  contrail = config.services.contrail;
+  format = pkgs.formats.toml { };
+  hardening = import ./hardening.nix;
+  inherit (import ./listen.nix { inherit lib; }) portOf;
+
+  # Settings that hold a secret: those named so, and librdkafka's own properties.
+  isSecret =
+    name:
+    lib.elem name [
+      "password"
+      "secret"
+      "secret_key"
+      "token"
+      "sasl.password"
+      "sasl.oauthbearer.client.secret"
+      "ssl.key.password"
+      "ssl.key.pem"
+      "ssl.keystore.password"
+    ];
+  # The names, with dots, of the secrets in a tree of settings.
+  secretsIn =
+    path: value:
+    if lib.isAttrs value then
+      lib.concatLists (
+        lib.mapAttrsToList (
+          name: inner:
+          if isSecret name && !lib.isAttrs inner then
+            lib.optional (inner != "" && inner != null) (lib.concatStringsSep "." (path ++ [ name ]))
+          else
+            secretsIn (path ++ [ name ]) inner
+        ) value
+      )
+    else
+      [ ];
+
+  placeholder = pkgs.writeText "placeholder-for-a-secret" "secret";
+  # A tree of settings without the files that exist on the host alone: secrets are taken from a
+  # placeholder, certificates from nowhere.
+  withoutFiles =
+    settings:
+    lib.concatMapAttrs (
+      name: value:
+      if lib.isAttrs value && !lib.isDerivation value then
+        { ${name} = withoutFiles value; }
+      else if
+        !(lib.hasSuffix "_file" name) || value == null || lib.hasPrefix builtins.storeDir "${value}"
+      then
+        { ${name} = value; }
+      else if isSecret (lib.removeSuffix "_file" name) then
+        { ${name} = "${placeholder}"; }
+      else
+        { }
+    ) settings;
+in
+{
+  options =
+    {
+      name,
+      description,
+      settings,
+      credentials ? { },
+    }:
+    {
+      enable = lib.mkEnableOption description;
+
+      package = mkOption {
+        type = types.package;
+        default = contrail.packages.${name};
+        defaultText = lib.literalExpression "contrail's own ${name}";
+        description = "The package that provides `bin/${name}`.";
+      };
+
+      settings = mkOption {
+        type = types.submodule {
+          freeformType = format.type;
+          options = settings;
+        };
+        default = { };
+        description = ''
+          Settings of ${name}, as its TOML file has them. `${name} check-config` reads the file when
+          the system is built, so that an unknown name or a senseless value fails the build.
+          Secrets do not belong here, where everybody can read them: give them by
+          {option}`services.contrail.${lib.removePrefix "flight-" name}.credentials`.
+        '';
+      };
+
+      credentials = mkOption {
+        type = types.attrsOf types.externalPath;
+        default = credentials;
+        example = {
+          clickhouse-password = "/run/secrets/clickhouse-writer";
+        };
+        description = ''
+          Files that hold secrets, by name. The unit alone can read them, in
+          `/run/credentials/${name}.service/`; a setting that ends in `_file` names them by that path.
+        '';
+      };
+
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to let others reach the port of ${name} from outside.";
+      };
+    };
+
+  # Where a credential lies while the unit runs.
+  credential = name: id: "/run/credentials/${name}.service/${id}";
+
+  config =
+    {
+      name,
+      cfg,
+      option,
+      description,
+      after ? [ ],
+      wants ? after,
+      unit ? { },
+      serviceConfig ? { },
+    }:
+    let
+      port = portOf cfg.settings.listen;
+      toml = format.generate "${name}-unchecked.toml" cfg.settings;
+      # What is checked when the system is built: files outside the store are not there yet.
+      checked = format.generate "${name}-checked.toml" (withoutFiles cfg.settings);
+      canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+      file = pkgs.runCommand "${name}.toml" { } ''
+        ${lib.optionalString canRun "${lib.getExe' cfg.package name} --config ${checked} check-config > /dev/null"}
+        cp ${toml} $out
+      '';
+    in
+    {
+      assertions = [
+        {
+          assertion = secretsIn [ ] cfg.settings == [ ];
+          message = "${option}.settings holds a secret (${
+            lib.concatStringsSep ", " (secretsIn [ ] cfg.settings)
+          }), and the Nix store can be read by everybody: put it in a file and name it in ${option}.credentials";
+        }
+      ];
+
+      services.contrail.ports."${option}.settings.listen" = port;
+      networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall port;
+
+      environment.etc."contrail/${name}.toml".source = file;
+
+      systemd.services.${name} = lib.mkMerge [
+        {
+          inherit description wants;
+          wantedBy = [ "multi-user.target" ];
+          after = [ "network.target" ] ++ after;
+          serviceConfig =
+            hardening.native
+            // {
+              Type = "notify";
+              ExecStart = "${lib.getExe' cfg.package name} --config ${file} run";
+              DynamicUser = true;
+              LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") cfg.credentials;
+              Restart = "always";
+              RestartSec = 1;
+              # Exit code 2: the settings are wrong, and starting again does not mend them.
+              RestartPreventExitStatus = 2;
+              WatchdogSec = 60;
+              TimeoutStartSec = 30;
+              # The services drain within 10 s.
+              TimeoutStopSec = 15;
+              LimitNOFILE = 65536;
+            }
+            // serviceConfig;
+          # What it waits for may take long: never give up.
+          startLimitIntervalSec = 0;
+        }
+        unit
+      ];
+    };
+}

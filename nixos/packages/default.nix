@@ -1,0 +1,212 @@
+# Everything that contrail builds, from one build of its dependencies.
+#   packages: what users install; checks: what `nix flake check` runs besides; versions.
+{
+  lib,
+  pkgs,
+  crane,
+  root,
+}:
+let
+  fs = lib.fileset;
+  # remarshal comes from nixpkgs' cache, crane's own converter would be built first.
+  craneLib = (crane.mkLib pkgs).overrideScope (
+    _: previous: { writeTOML = previous.writeTOMLViaRemarshal; }
+  );
+  manifest = lib.importTOML (root + "/Cargo.toml");
+  inherit (manifest.workspace.package) version rust-version;
+
+  # What a crate is compiled from. Other folders, documentation among them, rebuild nothing.
+  crate = folder: fs.fileFilter (file: !file.hasExt "md") (root + "/services/${folder}");
+  sources =
+    folders: extra:
+    fs.toSource {
+      inherit root;
+      fileset = fs.unions (
+        [
+          (root + "/Cargo.toml")
+          (root + "/Cargo.lock")
+        ]
+        ++ map crate ([ "flight" ] ++ folders)
+        ++ extra
+      );
+    };
+  migrations = root + "/sql/migrations";
+  workspace =
+    sources
+      [
+        "mock"
+        "producer"
+        "ingester"
+        "clickhouse-embedded"
+        "stack"
+        "bench"
+      ]
+      [
+        (root + "/sql")
+        (root + "/deny.toml")
+        (root + "/clippy.toml")
+      ];
+
+  common = {
+    inherit version;
+    strictDeps = true;
+    # librdkafka's own configure script cannot run in the sandbox, its CMake build can.
+    nativeBuildInputs = [
+      pkgs.cmake
+      pkgs.perl
+      pkgs.pkg-config
+    ];
+    buildInputs = [
+      pkgs.curl
+      pkgs.openssl
+      pkgs.zlib
+      pkgs.zstd
+    ];
+    # CMake is run by a build script, not by the builder.
+    dontUseCmakeConfigure = true;
+  };
+  features = "--features flight/cmake-build";
+
+  dependencies = craneLib.buildDepsOnly (
+    common
+    // {
+      pname = "contrail";
+      src = workspace;
+      cargoExtraArgs = "--locked --workspace ${features}";
+    }
+  );
+
+  program =
+    {
+      pname,
+      package ? pname,
+      src,
+      description,
+      postInstall ? "",
+      tools ? [ ],
+    }:
+    craneLib.buildPackage (
+      common
+      // {
+        inherit pname src postInstall;
+        nativeBuildInputs = common.nativeBuildInputs ++ tools;
+        cargoArtifacts = dependencies;
+        # Without --locked: the sources hold this crate's part of the workspace only, and Cargo drops
+        # the rest of the lock file.
+        cargoExtraArgs = "-p ${package} ${features}";
+        # The tests run once, over the whole workspace, in the check `nextest`.
+        doCheck = false;
+        meta = {
+          inherit description;
+          license = lib.licenses.asl20;
+          mainProgram = pname;
+          platforms = lib.platforms.linux;
+        };
+      }
+    );
+
+  programs = {
+    flight-mock = program {
+      pname = "flight-mock";
+      src = sources [ "mock" ] [ ];
+      description = "Simulates air traffic as a log of positions that can be read from any offset";
+    };
+    flight-producer = program {
+      pname = "flight-producer";
+      src = sources [ "producer" ] [ ];
+      description = "Reads a source of flight positions and writes each to Kafka exactly once";
+    };
+    flight-ingester = program {
+      pname = "flight-ingester";
+      # Its tests are written against the local stack.
+      src = sources [ "ingester" "stack" "mock" ] [ migrations ];
+      description = "Reads positions from Kafka and inserts them into ClickHouse, each exactly once";
+    };
+    clickhouse-embedded = program {
+      pname = "clickhouse-embedded";
+      src = sources [ "clickhouse-embedded" ] [ ];
+      description = "The ClickHouse HTTP interface over libchdb";
+    };
+    contrail = program {
+      pname = "contrail";
+      src = sources [ "stack" "mock" ] [ (root + "/sql/queries") ];
+      description = "Starts, watches and verifies the local flight-data stack";
+      # `contrail query` reads them.
+      tools = [ pkgs.makeWrapper ];
+      postInstall = ''
+        mkdir -p $out/share/contrail
+        cp -r sql $out/share/contrail/
+        wrapProgram $out/bin/contrail --set-default CONTRAIL_SHARE $out/share/contrail
+      '';
+    };
+  };
+
+  akhq = pkgs.callPackage ./akhq.nix { };
+  engines = import ./engines.nix { parts = root + "/services/stack/parts"; };
+  demo = pkgs.callPackage ./demo.nix {
+    inherit (programs)
+      flight-mock
+      flight-producer
+      flight-ingester
+      clickhouse-embedded
+      contrail
+      ;
+    parts = pkgs.callPackage ./parts.nix {
+      source = root + "/services/stack/parts";
+      inherit engines;
+    };
+  };
+
+  cargo = common // {
+    pname = "contrail";
+    src = workspace;
+    cargoArtifacts = dependencies;
+  };
+in
+assert lib.assertMsg (lib.versionAtLeast pkgs.rustc.version rust-version)
+  "contrail needs Rust ${rust-version}, and this nixpkgs has ${pkgs.rustc.version}: follow the nixpkgs of contrail's own flake.lock";
+{
+  packages =
+    programs
+    // {
+      inherit akhq;
+      default = programs.contrail;
+    }
+    # The engine is published for some processors only.
+    // lib.optionalAttrs (engines ? ${pkgs.stdenv.hostPlatform.system}) { inherit demo; };
+
+  checks = {
+    clippy = craneLib.cargoClippy (
+      cargo
+      // {
+        cargoExtraArgs = "--locked --workspace ${features}";
+        cargoClippyExtraArgs = "--all-targets -- --deny warnings";
+      }
+    );
+    doc = craneLib.cargoDoc (
+      cargo
+      // {
+        cargoExtraArgs = "--locked --workspace ${features}";
+        env.RUSTDOCFLAGS = "--deny warnings";
+      }
+    );
+    fmt = craneLib.cargoFmt {
+      pname = "contrail";
+      inherit version;
+      src = workspace;
+    };
+    # Unit tests and those that need no other program; the others run under `make test` and in VMs.
+    nextest = craneLib.cargoNextest (
+      cargo
+      // {
+        cargoExtraArgs = "--locked --workspace ${features}";
+        cargoNextestExtraArgs = "--lib --bins";
+      }
+    );
+    deny = craneLib.cargoDeny {
+      pname = "contrail";
+      inherit version;
+      src = workspace;
+    };
+  };
+}

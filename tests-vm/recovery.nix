@@ -1,0 +1,53 @@
+# Every service is killed while events flow, and every event is in the table once.
+{ lib, ... }:
+{
+  name = "recovery";
+
+  nodes.machine = {
+    imports = [ ../nixos/profiles/stack.nix ];
+    # What has no part in the promise stays away.
+    services.contrail = {
+      akhq.enable = false;
+      grafana.enable = false;
+      kafkaRest.enable = false;
+      mail.enable = false;
+      postgresql.enable = false;
+      prometheus.enable = false;
+    };
+  };
+
+  testScript =
+    { nodes, ... }:
+    import ./lib/scenarios.nix { inherit lib; } [ "platform" "flow" "recovery" ] ''
+      platform = Platform(
+          machine, contrail="${nodes.machine.services.contrail.packages.contrail}/bin/contrail"
+      )
+
+      start_all()
+
+      with subtest("events flow"):
+          events_flow(platform)
+
+      with subtest("services are killed"):
+          survives_kills(platform, ("flight-producer", "flight-ingester", "flight-mock"), rounds=2)
+
+      with subtest("the systems around are killed"):
+          survives_kills(platform, ("clickhouse", "schema-registry", "apache-kafka"))
+
+      with subtest("Kafka and ClickHouse are away for a while"):
+          survives_an_outage(platform, "clickhouse", 5)
+          survives_an_outage(platform, "apache-kafka", 5)
+
+      with subtest("a service that hangs is started again by its watchdog"):
+          pid = machine.get_unit_property("flight-producer.service", "MainPID")
+          machine.succeed("systemctl kill --signal=SIGSTOP flight-producer.service")
+          machine.wait_until_succeeds(
+              f'test "$(systemctl show -P MainPID flight-producer.service)" != {pid}', timeout=120
+          )
+          platform.wait_until_ready()
+
+      with subtest("every event is accounted for"):
+          report = platform.verify("all")
+          assert report["ok"], report["problems"]
+    '';
+}

@@ -1,0 +1,96 @@
+"""The platform as scenarios see it: a machine, and where on it the services answer."""
+
+import json
+import shlex
+import time
+import typing
+
+
+class Node(typing.Protocol):
+    """What scenarios need of the machine: methods of the NixOS test driver."""
+
+    def execute(self, command: str) -> tuple[int, str]:
+        """Runs a command; its exit status and standard output."""
+
+    def succeed(self, *commands: str, timeout: int | None = None) -> str:
+        """Runs commands that must succeed."""
+
+    def fail(self, *commands: str, timeout: int | None = None) -> str:
+        """Runs commands that must fail."""
+
+    def wait_until_succeeds(self, command: str, timeout: int = 900) -> str:
+        """Runs a command again and again until it succeeds."""
+
+    def systemctl(self, q: str) -> tuple[int, str]:
+        """Asks the service manager."""
+
+    def wait_for_unit(self, unit: str) -> None:
+        """Waits until a unit is active."""
+
+    def log(self, msg: str) -> None:
+        """Says something in the test's log."""
+
+
+class Platform:
+    """One machine with the whole pipeline on it."""
+
+    def __init__(
+        self,
+        node: Node,
+        contrail: str = "contrail",
+        clickhouse: str = "http://127.0.0.1:8123",
+        registry: str = "http://127.0.0.1:8081",
+        ports: dict[str, int] | None = None,
+        user: str = "default",
+        password: str = "admin",
+    ) -> None:
+        self.node = node
+        self.contrail = contrail
+        self.clickhouse = clickhouse
+        self.registry = registry
+        self.ports = ports or {"mock": 8000, "producer": 8001, "ingester": 8002}
+        self.user = user
+        self.password = password
+
+    def curl(self, url: str, *options: str) -> str:
+        """What a URL answers; anything but success fails."""
+        words = ["curl", "-sS", "--fail-with-body", "--max-time", "60", *options, url]
+        return self.node.succeed(shlex.join(words))
+
+    def query(self, sql: str) -> str:
+        """The answer of ClickHouse to one statement."""
+        account = f"{self.user}:{self.password}"
+        return self.curl(self.clickhouse + "/", "-u", account, "--data-binary", sql).strip()
+
+    def positions(self) -> int:
+        """Rows in the table of positions."""
+        return int(self.query("SELECT count() FROM flight_data.flight_positions"))
+
+    def wait_until_ready(self) -> None:
+        """Waits until every service of the pipeline says that it can do its work."""
+        for port in self.ports.values():
+            self.node.wait_until_succeeds(f"curl -sf http://127.0.0.1:{port}/readyz", timeout=180)
+
+    def wait_for_rows(self, more_than: int, timeout: int = 120) -> int:
+        """Waits until the table holds more rows than so many; how many it holds then."""
+        end = time.monotonic() + timeout
+        while (rows := self.positions()) <= more_than:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{rows} rows in the table, wanted more than {more_than}")
+            time.sleep(0.5)
+        return rows
+
+    def verify(self, sample: str = "10000") -> dict[str, typing.Any]:
+        """The account of every event, which must be clean."""
+        command = f"{self.contrail} verify --wait 120 --sample {sample}"
+        status, output = self.node.execute(command)
+        if status != 0:
+            raise RuntimeError(f"{command} found fault ({status}): {output[-4000:]}")
+        report: dict[str, typing.Any] = json.loads(output)
+        for source in report["sources"]:
+            self.node.log(
+                f"{source['source']}: {source['distinct']} of {source['expected']} events"
+            )
+            assert source["expected"] > 0, "nothing was sent"
+            assert source["distinct"] == source["expected"]
+        return report
