@@ -9,11 +9,20 @@ FAILPOINTS = target/failpoints
 DENY_VERSION = 0.20.2
 DENY = target/tools/bin/cargo-deny
 
+# Linters of Nix and Python, by exact versions.
+NIXFMT_VERSION = 0.5.3
+NIXFMT = target/tools/bin/nixfmt
+DEADNIX_VERSION = 1.3.1
+DEADNIX = target/tools/bin/deadnix
+PYTHON = python3
+LINTERS = target/tools/python
+SCRIPTS = nixos/check tests-vm
+
 .DEFAULT_GOAL := help
-.PHONY: help start stop parts build failpoints test bench lint tools
+.PHONY: help start stop parts build failpoints test scenarios bench lint nix-lint nix-check python-lint tools
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build parts ## Build and fetch everything, start the stack, watch it; Ctrl-C stops it.
 	@exec $(RELEASE)/contrail up
@@ -37,6 +46,10 @@ failpoints: tools ## Build the programs that tests can kill at named places, int
 
 test: failpoints parts ## Run all tests.
 	$(CARGO) test --release --workspace
+	@$(MAKE) --no-print-directory scenarios
+
+scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
+	$(PYTHON) tests-vm/local.py
 
 # make bench ONLY=a,h ROUNDS=5 ROWS=1000000 COMPARE=latest: each is optional.
 bench: build parts ## Measure everything beside its peers and limits (about 20 minutes).
@@ -46,7 +59,30 @@ bench: build parts ## Measure everything beside its peers and limits (about 20 m
 $(DENY):
 	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --debug --no-default-features --root target/tools
 
-lint: tools $(DENY) ## Check formatting, clippy without warnings, licences and sources of dependencies.
+$(NIXFMT):
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install nixfmt_rs --version $(NIXFMT_VERSION) --locked --debug --root target/tools
+
+$(DEADNIX):
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install deadnix --version $(DEADNIX_VERSION) --locked --debug --root target/tools
+
+$(LINTERS): nixos/check/requirements.txt
+	$(PYTHON) -m venv --clear $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+nix-lint: tools $(NIXFMT) $(DEADNIX) ## Check what can be told of the Nix files without Nix.
+	$(PYTHON) nixos/check/lint.py target/tools/bin
+
+python-lint: $(LINTERS) ## Check the Python of the VM tests and of nix-check.
+	$(LINTERS)/bin/ruff format --check $(SCRIPTS)
+	$(LINTERS)/bin/ruff check $(SCRIPTS)
+	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py nixos/check/*.py
+
+# Needs tools from outside the project, see docs/nix.md.
+nix-check: nix-lint parts ## Evaluate the flake and run what its modules generate.
+	$(PYTHON) nixos/check/evaluate.py
+
+lint: tools $(DENY) nix-lint python-lint ## Check formatting, lints, licences and sources of dependencies.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	$(DENY) --locked check bans licenses sources
