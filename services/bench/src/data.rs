@@ -60,7 +60,7 @@ impl Dataset {
         let simulator = Simulator::new(self.parameters)?;
         let source = self.parameters.source_name();
         let names = INSERT_COLUMNS.map(|(name, _)| name).join(", ");
-        let sql = format!("INSERT INTO {table} ({names}) FORMAT RowBinary");
+        let sql = format!("INSERT INTO {table} ({names}) FORMAT Native");
         let mut batch = Batch::default();
         for offset in 0..self.events {
             let offset = i64::try_from(offset).context("more events than offsets")?;
@@ -89,10 +89,9 @@ async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
-    let rows = batch.rows().len();
+    let rows = batch.len();
     ensure!(rows < 1_000_000, "{rows} rows are more than one block");
-    batch.stamp(u32::MAX);
-    let body = batch.take_body();
+    let block = batch.take_block(u32::MAX);
     let mut insert = client
         .insert_formatted_with(sql)
         .with_timeouts(None, Some(Duration::from_secs(120)))
@@ -100,12 +99,11 @@ async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
         .with_setting("min_insert_block_size_rows", "1048576")
         .with_setting("min_insert_block_size_bytes", "268435456")
         .with_setting("input_format_parallel_parsing", "0");
-    for start in (0..body.len()).step_by(1 << 20) {
-        let end = (start + (1 << 20)).min(body.len());
-        insert.send(body.slice(start..end)).await?;
+    for piece in block.pieces() {
+        insert.send(piece.clone()).await?;
     }
     insert.end().await.context("inserting generated rows")?;
-    batch.restore(body);
+    batch.restore(block);
     batch.clear();
     Ok(())
 }

@@ -1,21 +1,24 @@
 //! The rows of one range of one partition, encoded as they will be inserted, with the identity of
 //! each, so that any part of them can be inserted again.
 
-mod row;
+mod dictionary;
+mod native;
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use flight::avro::Record;
 
-pub use row::INSERT_COLUMNS;
+use native::Columns;
+pub use native::{Block, INSERT_COLUMNS};
 
 /// Most different days in one batch: the server refuses blocks with more than 100 partitions.
 const MAX_DAYS: usize = 50;
 const DAY_MS: i64 = 86_400_000;
+/// Most different sources in one batch.
+const MAX_SOURCES: usize = 10_000;
 
-/// Identity of an event: an index into [`Batch::sources`], and the offset in that source.
-pub type Identity = (u16, i64);
+/// Identity of an event: an index for [`Batch::source`], and the offset in that source.
+pub type Identity = (u32, i64);
 
 /// One row of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -27,114 +30,132 @@ pub struct Row {
     /// True if the event may be in the tables already: it stands at or below the watermark of its
     /// source, so it is looked up before it is inserted.
     pub revisit: bool,
-    start: u32,
-    end: u32,
 }
 
 /// Rows of consecutive offsets of one partition.
 #[derive(Debug, Default)]
 pub struct Batch {
-    body: Vec<u8>,
-    rows: Vec<Row>,
-    sources: Vec<String>,
+    columns: Columns,
+    /// Rows that must be looked up before they are inserted, in their order.
+    revisits: Vec<u32>,
     days: Vec<i64>,
-    revisits: usize,
+    /// The day of the last row: most rows are of the same one.
+    last_day: i64,
+    oldest_ms: Option<i64>,
 }
 
 impl Batch {
     /// Adds a row.
     pub fn push(&mut self, record: &Record<'_>, revisit: bool) {
-        let start = self.body.len() as u32;
-        row::encode(record, &mut self.body);
-        let day = record.position.timestamp.div_euclid(DAY_MS);
-        if !self.days.contains(&day) {
+        let timestamp_ms = record.position.timestamp;
+        let day = timestamp_ms.div_euclid(DAY_MS);
+        if (day != self.last_day || self.days.is_empty()) && !self.days.contains(&day) {
             self.days.push(day);
         }
-        self.revisits += usize::from(revisit);
-        let source = self.source_index(record.source);
-        self.rows.push(Row {
-            identity: (source, record.source_offset),
-            timestamp_ms: record.position.timestamp,
-            revisit,
-            start,
-            end: self.body.len() as u32,
-        });
-    }
-
-    fn source_index(&mut self, name: &str) -> u16 {
-        // The last one first: records of one source come together.
-        if let Some(index) = self.sources.iter().rposition(|source| source == name) {
-            return index as u16;
+        self.last_day = day;
+        if revisit {
+            self.revisits.push(self.columns.rows() as u32);
         }
-        self.sources.push(name.to_owned());
-        (self.sources.len() - 1) as u16
+        let oldest_ms = self.oldest_ms.get_or_insert(timestamp_ms);
+        *oldest_ms = timestamp_ms.min(*oldest_ms);
+        self.columns.push(record);
     }
 
     /// True once the batch must be inserted before more is added.
     pub fn is_full(&self, max_rows: usize, max_bytes: usize) -> bool {
-        self.rows.len() >= max_rows
-            || self.body.len() >= max_bytes
+        self.len() >= max_rows
+            || self.bytes() >= max_bytes
             || self.days.len() >= MAX_DAYS
-            || self.sources.len() >= usize::from(u16::MAX)
+            || self.columns.source().len() >= MAX_SOURCES
     }
 
-    /// Rows in order of their offsets.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    /// Names of sources, by the index in [`Identity`].
-    pub fn sources(&self) -> &[String] {
-        &self.sources
-    }
-
-    /// Bytes of all rows.
-    pub fn bytes(&self) -> usize {
-        self.body.len()
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.columns.rows()
     }
 
     /// True if there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
+    }
+
+    /// Memory that the rows take, about.
+    pub fn bytes(&self) -> usize {
+        self.columns.bytes()
+    }
+
+    /// The earliest of the rows' timestamps.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.oldest_ms
+    }
+
+    /// Name of a source, by the index in [`Identity`].
+    pub fn source(&self, index: u32) -> &str {
+        self.columns.source().text(index)
+    }
+
+    /// Rows in order of their offsets. Not while a [`Block`] of all of them is out.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let mut revisits = self.revisits.iter().copied().peekable();
+        (0..self.len()).map(move |row| Row {
+            revisit: revisits.next_if_eq(&(row as u32)).is_some(),
+            ..self.row(row)
+        })
+    }
+
+    /// The rows that must be looked up before they are inserted.
+    pub fn revisits(&self) -> impl Iterator<Item = Row> {
+        let rows = self.revisits.iter();
+        rows.map(|row| Row {
+            revisit: true,
+            ..self.row(*row as usize)
+        })
+    }
+
+    fn row(&self, row: usize) -> Row {
+        Row {
+            identity: (
+                self.columns.source().index(row),
+                self.columns.source_offset(row),
+            ),
+            timestamp_ms: self.columns.timestamp_ms(row),
+            revisit: false,
+        }
     }
 
     /// True if some rows must be looked up before they are inserted.
     pub fn has_revisits(&self) -> bool {
-        self.revisits > 0
+        !self.revisits.is_empty()
     }
 
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
-        self.body.clear();
-        self.rows.clear();
-        self.sources.clear();
+        self.columns.clear();
+        self.revisits.clear();
         self.days.clear();
-        self.revisits = 0;
+        self.oldest_ms = None;
     }
 
-    /// Gives all rows the deadline of the insert that they are about to be part of, in seconds since
-    /// the epoch.
-    pub fn stamp(&mut self, deadline: u32) {
-        for row in &self.rows {
-            row::stamp(&mut self.body[row.start as usize..], deadline);
-        }
+    /// Takes all rows out as a block, without a copy, with the deadline of the insert that they are
+    /// about to be part of, in seconds since the epoch. [`restore`](Self::restore) puts them back.
+    pub fn take_block(&mut self, deadline: u32) -> Block {
+        self.columns.take(deadline)
     }
 
-    /// Takes the encoded rows out, all of them, without a copy. [`restore`](Self::restore) puts them
-    /// back.
-    pub fn take_body(&mut self) -> Bytes {
-        Bytes::from(std::mem::take(&mut self.body))
+    /// Puts back what [`take_block`](Self::take_block) took.
+    pub fn restore(&mut self, block: Block) {
+        self.columns.restore(block);
     }
 
-    /// Puts back what [`take_body`](Self::take_body) took, if nobody else holds it.
-    pub fn restore(&mut self, body: Bytes) {
-        self.body = body.into();
+    /// A copy of some rows as a block, with their insert's deadline.
+    pub fn block_of(&mut self, rows: &[usize], deadline: u32) -> Block {
+        self.columns.copy(rows, deadline)
     }
 
     /// Which rows to insert, given which of the looked-up identities are in the tables. Of rows with
     /// one identity the first is taken.
     pub fn rows_without(&self, present: &HashSet<Identity>) -> Vec<usize> {
-        let mut taken = HashSet::with_capacity(self.rows.len());
+        let mut taken = HashSet::with_capacity(self.len());
         self.select(|row| {
             taken.insert(row.identity) && !(row.revisit && present.contains(&row.identity))
         })
@@ -148,21 +169,11 @@ impl Batch {
     }
 
     fn select(&self, mut wanted: impl FnMut(&Row) -> bool) -> Vec<usize> {
-        self.rows
-            .iter()
+        self.rows()
             .enumerate()
             .filter(|(_, row)| wanted(row))
             .map(|(index, _)| index)
             .collect()
-    }
-
-    /// A copy of some encoded rows.
-    pub fn body_of(&self, rows: &[usize]) -> Bytes {
-        let mut body = Vec::new();
-        for row in rows.iter().map(|index| &self.rows[*index]) {
-            body.extend_from_slice(&self.body[row.start as usize..row.end as usize]);
-        }
-        body.into()
     }
 }
 
@@ -217,16 +228,32 @@ mod tests {
         assert_eq!(batch.rows_missing_from(&HashSet::new()), [0]);
     }
 
+    fn bytes(block: &Block) -> Vec<u8> {
+        block.pieces().flat_map(|piece| piece.to_vec()).collect()
+    }
+
     #[test]
-    fn the_whole_body_is_the_rows_one_after_another() {
-        let mut batch = batch(&[(1, false), (2, false)]);
-        batch.stamp(0x0102_0304);
-        let parts = batch.body_of(&[0, 1]);
-        assert_eq!(parts[..4], [4, 3, 2, 1], "the deadline is the first column");
-        let whole = batch.take_body();
-        assert_eq!(parts, whole);
-        batch.restore(whole);
-        assert_eq!(batch.bytes(), parts.len());
+    fn all_rows_are_the_same_block_copied_or_taken() {
+        let mut batch = batch(&[(1, false), (2, true), (3, false)]);
+        let copied = bytes(&batch.block_of(&[0, 1, 2], 7));
+        let block = batch.take_block(7);
+        assert_eq!(bytes(&block), copied);
+        assert_eq!(block.bytes(), copied.len());
+        batch.restore(block);
+        let identities: Vec<_> = batch.rows().map(|row| row.identity).collect();
+        assert_eq!(identities, [(0, 1), (0, 2), (0, 3)]);
+        assert_ne!(bytes(&batch.take_block(8)), copied, "the deadline is in it");
+    }
+
+    #[test]
+    fn a_cleared_batch_is_as_a_new_one() {
+        let mut used = batch(&[(1, true), (2, true)]);
+        used.clear();
+        assert!(used.is_empty() && !used.has_revisits() && used.oldest_ms().is_none());
+        used.push(&record(5, 3), false);
+        let mut new = Batch::default();
+        new.push(&record(5, 3), false);
+        assert_eq!(bytes(&used.take_block(1)), bytes(&new.take_block(1)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::field::Empty;
 
 use super::Partition;
-use crate::batch::Identity;
+use crate::batch::{Identity, Row};
 use crate::error::IngestError;
 use crate::range::{RangeCommit, token};
 use crate::store::now_ms;
@@ -39,7 +39,7 @@ impl Partition {
             partition = self.number,
             first,
             last,
-            rows = self.batch.rows().len(),
+            rows = self.batch.len(),
             redo,
             inserted = Empty
         );
@@ -118,7 +118,7 @@ impl Partition {
     /// Inserts the batch, and returns how many rows that added as far as can be known.
     fn insert_batch(&mut self, first: i64, last: i64, redo: bool) -> Result<usize, IngestError> {
         let began = Instant::now();
-        let oldest_ms = self.batch.rows().iter().map(|row| row.timestamp_ms).min();
+        let oldest_ms = self.batch.oldest_ms();
         let name = token(&self.topic_id, self.number, first, last, 0);
         let rows = if self.batch.has_revisits() {
             let present = self.present(true)?;
@@ -126,7 +126,7 @@ impl Partition {
         } else {
             Rows::All
         };
-        let total = self.batch.rows().len();
+        let total = self.batch.len();
         let mut inserted = rows.count(total);
         self.shared
             .metrics
@@ -141,7 +141,7 @@ impl Partition {
         metrics
             .insert_seconds
             .observe(began.elapsed().as_secs_f64());
-        metrics.batch_rows.observe(self.batch.rows().len() as f64);
+        metrics.batch_rows.observe(total as f64);
         if let Some(oldest_ms) = oldest_ms {
             metrics
                 .latency_seconds
@@ -181,15 +181,15 @@ impl Partition {
     fn present(&mut self, only_revisits: bool) -> Result<HashSet<Identity>, IngestError> {
         self.insist("identities", |partition| {
             let (shared, stop, batch) = (&partition.shared, &partition.stop, &partition.batch);
-            let rows = batch
-                .rows()
-                .iter()
-                .filter(|row| row.revisit || !only_revisits);
+            let rows: Box<dyn Iterator<Item = Row>> = match only_revisits {
+                true => Box::new(batch.revisits()),
+                false => Box::new(batch.rows()),
+            };
             shared.runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = stop.revoked.cancelled() => Err(IngestError::Revoked),
-                    present = shared.store.present(batch.sources(), rows) => Ok(present?),
+                    present = shared.store.present(|source| batch.source(source), rows) => Ok(present?),
                 }
             })
         })
@@ -198,26 +198,26 @@ impl Partition {
     /// Repeats an insert until the server acknowledges it; true if it did so at the first try. The
     /// same token makes repeating harmless, whether or not an earlier try was executed.
     fn insert_until_acknowledged(&mut self, rows: &Rows, token: &str) -> Result<bool, IngestError> {
-        if rows.count(self.batch.rows().len()) == 0 {
+        if rows.count(self.batch.len()) == 0 {
             return Ok(true);
         }
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            self.batch.stamp(deadline(now_ms()));
-            let body = match rows {
-                Rows::All => self.batch.take_body(),
-                Rows::Some(rows) => self.batch.body_of(rows),
+            let deadline = deadline(now_ms());
+            let block = match rows {
+                Rows::All => self.batch.take_block(deadline),
+                Rows::Some(rows) => self.batch.block_of(rows, deadline),
             };
             let (shared, stop) = (&self.shared, &self.stop);
             let answer = shared.runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = stop.revoked.cancelled() => None,
-                    answer = shared.store.insert(&body, token) => Some(answer),
+                    answer = shared.store.insert(&block, token) => Some(answer),
                 }
             });
             if matches!(rows, Rows::All) {
-                self.batch.restore(body);
+                self.batch.restore(block);
             }
             let shared = &self.shared;
             let error = match answer {

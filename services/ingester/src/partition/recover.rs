@@ -98,7 +98,7 @@ impl Partition {
             partition: self.number,
             was: std::mem::take(&mut self.topic_id),
             found,
-            unpublished: self.batch.rows().len() + self.letters.len(),
+            unpublished: self.batch.len() + self.letters.len(),
         })
     }
 

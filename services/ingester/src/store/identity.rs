@@ -39,17 +39,17 @@ impl Store {
         Ok(highest)
     }
 
-    /// Those identities of `rows` that are in any of the tables. `sources` names the sources to which
-    /// the identities refer.
+    /// Those identities of `rows` that are in any of the tables. `source_name` gives the name of the source
+    /// to which an identity refers.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn present<'a>(
         &self,
-        sources: &[String],
-        rows: impl Iterator<Item = &'a BatchRow>,
+        source_name: impl Fn(u32) -> &'a str,
+        rows: impl Iterator<Item = BatchRow>,
     ) -> Result<HashSet<Identity>, StoreError> {
-        let mut by_source: HashMap<u16, Vec<(i64, i64)>> = HashMap::new();
+        let mut by_source: HashMap<u32, Vec<(i64, i64)>> = HashMap::new();
         for row in rows {
             let (source, offset) = row.identity;
             by_source
@@ -60,7 +60,7 @@ impl Store {
         let mut present = HashSet::new();
         for (source, mut wanted) in by_source {
             wanted.sort_unstable();
-            let name = &sources[usize::from(source)];
+            let name = source_name(source);
             for condition in conditions(&wanted) {
                 for table in TABLES {
                     let sql = format!(

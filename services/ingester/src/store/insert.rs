@@ -2,19 +2,21 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use clickhouse::error::Error as ClientError;
 
 use super::{POSITIONS, Store, StoreError};
-use crate::batch::INSERT_COLUMNS;
+use crate::batch::{Block, INSERT_COLUMNS};
 
-/// Bytes handed to the connection at once. Each is compressed by itself.
+/// Most bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Pieces below this size go together with their neighbours.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// The insert statement. The first of its columns is the deadline after which the server refuses it.
 pub(super) fn statement() -> String {
     let names = INSERT_COLUMNS.map(|(name, _)| name).join(", ");
-    format!("INSERT INTO {POSITIONS} ({names}) FORMAT RowBinary")
+    format!("INSERT INTO {POSITIONS} ({names}) FORMAT Native")
 }
 
 impl Store {
@@ -23,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`]. After [`StoreError::Away`] the rows may be there, or be there later.
-    pub async fn insert(&self, body: &Bytes, token: &str) -> Result<(), StoreError> {
+    pub async fn insert(&self, block: &Block, token: &str) -> Result<(), StoreError> {
         let action = "insert";
         let seconds = self.insert_timeout.as_secs().max(1);
         let mut insert = self
@@ -45,11 +47,23 @@ impl Store {
             .with_setting("max_insert_threads", "1")
             .with_setting("max_execution_time", seconds.to_string());
         let sent = async {
-            for start in (0..body.len()).step_by(CHUNK_BYTES) {
-                let end = (start + CHUNK_BYTES).min(body.len());
-                insert.send(body.slice(start..end)).await?;
-                flight::failpoint!("ingester::in-the-body");
+            let mut small = BytesMut::new();
+            for piece in block.pieces() {
+                if piece.len() < SMALL_BYTES {
+                    small.extend_from_slice(piece);
+                    continue;
+                }
+                if !small.is_empty() {
+                    insert.send(small.split().freeze()).await?;
+                }
+                for start in (0..piece.len()).step_by(CHUNK_BYTES) {
+                    let end = (start + CHUNK_BYTES).min(piece.len());
+                    insert.send(piece.slice(start..end)).await?;
+                    flight::failpoint!("ingester::in-the-body");
+                }
             }
+            insert.send(small.freeze()).await?;
+            flight::failpoint!("ingester::in-the-body");
             insert.end().await
         };
         sent.await

@@ -8,7 +8,7 @@ pub(crate) use insert::now_ms;
 
 use std::time::Duration;
 
-use clickhouse::Client;
+use clickhouse::{Client, Compression};
 use thiserror::Error;
 
 use crate::settings::ClickhouseSettings;
@@ -84,7 +84,9 @@ impl Store {
             .with_user(&settings.user)
             .with_password(settings.password.expose())
             .with_product_info("flight-ingester", env!("CARGO_PKG_VERSION"))
-            .with_validation(false);
+            .with_validation(false)
+            // Compressing costs more than sending, next door and on a local network.
+            .with_compression(Compression::None);
         Self {
             client,
             url: settings.url.clone(),

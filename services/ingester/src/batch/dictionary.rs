@@ -1,0 +1,220 @@
+//! A column of strings that repeat: each different one once, and an index a row. ClickHouse takes such
+//! a column as `LowCardinality` as it is, and need not look up its strings row by row.
+//!
+//! Layout in the Native format (ClickHouse's `SerializationLowCardinality`): the version of the keys'
+//! serialization, the type of the indexes with flags, the number of keys and the keys, the number of
+//! rows and their indexes. In a nullable column key 0 stands for null.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use super::native::varint;
+
+/// `SharedDictionariesWithAdditionalKeys`, the only version there is.
+const KEYS_VERSION: u64 = 1;
+/// The block brings keys of its own, and none from elsewhere are meant.
+const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
+const NEED_UPDATE_DICTIONARY: u64 = 1 << 10;
+
+/// A dictionary-encoded column.
+#[derive(Debug)]
+pub struct Dictionary {
+    nullable: bool,
+    /// The keys as they are sent: each with its length before it.
+    keys: Vec<u8>,
+    /// Where each key's text is in `keys`.
+    texts: Vec<(u32, u32)>,
+    by_text: HashTable<u32>,
+    hasher: RandomState,
+    indexes: Vec<u32>,
+}
+
+impl Dictionary {
+    /// An empty column; `nullable` if rows may have no value.
+    pub fn new(nullable: bool) -> Self {
+        let mut dictionary = Self {
+            nullable,
+            keys: Vec::new(),
+            texts: Vec::new(),
+            by_text: HashTable::new(),
+            hasher: RandomState::default(),
+            indexes: Vec::new(),
+        };
+        dictionary.clear();
+        dictionary
+    }
+
+    /// Empties the column and keeps its memory.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.texts.clear();
+        self.by_text.clear();
+        self.indexes.clear();
+        if self.nullable {
+            // Key 0 has a place and no text.
+            self.keys.push(0);
+            self.texts.push((1, 0));
+        }
+    }
+
+    /// Different values, null among them if the column is nullable.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Bytes of all keys.
+    pub fn key_bytes(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The value with an index.
+    pub fn text(&self, index: u32) -> &str {
+        let (start, length) = self.texts[index as usize];
+        let bytes = &self.keys[start as usize..(start + length) as usize];
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// The index that a row has.
+    pub fn index(&self, row: usize) -> u32 {
+        self.indexes[row]
+    }
+
+    /// Appends a row without a value.
+    pub fn push_null(&mut self) {
+        debug_assert!(self.nullable);
+        self.indexes.push(0);
+    }
+
+    /// Appends a row that probably has the value of `guess`, and gives the index that it has.
+    #[inline]
+    pub fn push(&mut self, text: &str, guess: u32) -> u32 {
+        let index = match self.texts.get(guess as usize) {
+            Some(&(start, length))
+                if !self.is_null(guess)
+                    && self.keys[start as usize..(start + length) as usize] == *text.as_bytes() =>
+            {
+                guess
+            }
+            _ => self.find_or_add(text),
+        };
+        self.indexes.push(index);
+        index
+    }
+
+    fn is_null(&self, index: u32) -> bool {
+        self.nullable && index == 0
+    }
+
+    fn find_or_add(&mut self, text: &str) -> u32 {
+        let Self {
+            keys,
+            texts,
+            by_text,
+            hasher,
+            ..
+        } = self;
+        let text = text.as_bytes();
+        let of = |keys: &[u8], texts: &[(u32, u32)], index: u32| {
+            let (start, length) = texts[index as usize];
+            hasher.hash_one(&keys[start as usize..(start + length) as usize])
+        };
+        let is_it = |index: &u32| {
+            let (start, length) = texts[*index as usize];
+            keys[start as usize..(start + length) as usize] == *text
+        };
+        let hash = hasher.hash_one(text);
+        if let Some(index) = by_text.find(hash, is_it) {
+            return *index;
+        }
+        let index = texts.len() as u32;
+        varint(text.len() as u64, keys);
+        texts.push((keys.len() as u32, text.len() as u32));
+        keys.extend_from_slice(text);
+        by_text.insert_unique(hash, index, |index| of(keys, texts, *index));
+        index
+    }
+
+    /// The column of these rows, as the Native format has it.
+    pub fn write(&self, rows: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
+        let words = |out: &mut Vec<u8>, word: u64| out.extend_from_slice(&word.to_le_bytes());
+        if rows.len() == 0 {
+            return;
+        }
+        let width = match self.len() {
+            0..=0x100 => 0,
+            0x101..=0x1_0000 => 1,
+            _ => 2,
+        };
+        words(out, KEYS_VERSION);
+        words(out, HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | width);
+        words(out, self.len() as u64);
+        out.extend_from_slice(&self.keys);
+        words(out, rows.len() as u64);
+        match width {
+            0 => out.extend(rows.map(|index| index as u8)),
+            1 => rows.for_each(|index| out.extend_from_slice(&(index as u16).to_le_bytes())),
+            _ => rows.for_each(|index| out.extend_from_slice(&index.to_le_bytes())),
+        }
+    }
+
+    /// The indexes of all rows.
+    pub fn indexes(&self) -> &[u32] {
+        &self.indexes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn texts(dictionary: &Dictionary) -> Vec<String> {
+        let rows = dictionary.indexes().iter();
+        rows.map(|index| dictionary.text(*index).to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_wrong_guess_costs_nothing_but_time_and_null_is_no_empty_text() {
+        let mut column = Dictionary::new(true);
+        assert_eq!(column.push("a", 7), 1);
+        assert_eq!(column.push("b", 1), 2);
+        assert_eq!(column.push("a", 2), 1);
+        column.push_null();
+        assert_eq!(column.push("", 0), 3, "the empty text is not null");
+        assert_eq!(column.indexes(), [1, 2, 1, 0, 3]);
+        column.clear();
+        assert_eq!(column.push("b", 2), 1);
+        assert_eq!(texts(&column), ["b"]);
+    }
+
+    #[test]
+    fn indexes_are_as_wide_as_the_number_of_keys_needs() {
+        for (keys, width, bytes) in [(256, 0, 1), (257, 1, 2), (65_536, 1, 2), (65_537, 2, 4)] {
+            let mut column = Dictionary::new(false);
+            (0..keys).for_each(|n| {
+                column.push(&n.to_string(), 0);
+            });
+            let mut out = Vec::new();
+            column.write(column.indexes().iter().copied(), &mut out);
+            assert_eq!(out[8], width, "{keys} keys");
+            let head = 4 * 8 + column.key_bytes();
+            assert_eq!(out.len(), head + keys * bytes);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_keeps_its_text(rows in prop::collection::vec(("[a-c]{0,2}", 0u32..12), 0..200)) {
+            let mut column = Dictionary::new(false);
+            for (text, guess) in &rows {
+                column.push(text, *guess);
+            }
+            let wanted: Vec<_> = rows.iter().map(|(text, _)| text.clone()).collect();
+            prop_assert_eq!(texts(&column), wanted);
+            let different: std::collections::HashSet<_> = rows.iter().map(|(text, _)| text).collect();
+            prop_assert_eq!(column.len(), different.len());
+        }
+    }
+}
