@@ -223,7 +223,9 @@ fn check_name(field: &'static str, value: &str) -> Result<(), Impossible> {
             problem: "more than 64 bytes",
         });
     }
-    if value.chars().any(char::is_control) {
+    // Nearly every name is of printable ASCII, which is quick to see.
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    if !value.bytes().all(printable) && value.chars().any(char::is_control) {
         return Err(Impossible::Name {
             field,
             problem: "control characters",

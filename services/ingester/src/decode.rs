@@ -50,7 +50,9 @@ impl Rejection {
 pub struct Decoders {
     registry: Arc<RegistryClient>,
     runtime: Handle,
-    by_id: HashMap<u32, Result<Arc<Decoder>, String>>,
+    by_id: HashMap<u32, Arc<Decoder>>,
+    /// The one that was used last: records of one schema come together.
+    last: Option<(u32, Arc<Decoder>)>,
 }
 
 impl Decoders {
@@ -60,6 +62,7 @@ impl Decoders {
             registry,
             runtime,
             by_id: HashMap::new(),
+            last: None,
         }
     }
 
@@ -73,15 +76,33 @@ impl Decoders {
         &mut self,
         payload: Option<&[u8]>,
         revoked: &CancellationToken,
-        mut waiting: impl FnMut(Option<&RegistryError>),
-    ) -> Result<Result<Arc<Decoder>, Rejection>, IngestError> {
+        waiting: impl FnMut(Option<&RegistryError>),
+    ) -> Result<Result<&Decoder, Rejection>, IngestError> {
         let id = match avro::split_header(payload) {
             Ok((id, _)) => id,
             Err(error) => return Ok(Err(error.into())),
         };
-        if let Some(known) = self.by_id.get(&id) {
-            return Ok(known.clone().map_err(Rejection::UnknownSchema));
+        if self.last.as_ref().is_none_or(|(last, _)| *last != id) {
+            let known = match self.by_id.get(&id) {
+                Some(known) => known.clone(),
+                None => match self.learn(id, revoked, waiting)? {
+                    Ok(learnt) => learnt,
+                    Err(rejection) => return Ok(Err(rejection)),
+                },
+            };
+            self.last = Some((id, known));
         }
+        let (_, decoder) = self.last.as_ref().expect("set above");
+        Ok(Ok(decoder))
+    }
+
+    /// Asks the registry for a schema.
+    fn learn(
+        &mut self,
+        id: u32,
+        revoked: &CancellationToken,
+        mut waiting: impl FnMut(Option<&RegistryError>),
+    ) -> Result<Result<Arc<Decoder>, Rejection>, IngestError> {
         let mut backoff = Backoff::default();
         let schema = loop {
             let asked = self.runtime.block_on(async {
@@ -107,14 +128,9 @@ impl Decoders {
         };
         waiting(None);
         match schema {
-            Ok(schema) => match Decoder::new(id, &schema) {
-                Ok(decoder) => {
-                    let decoder = Arc::new(decoder);
-                    self.by_id.insert(id, Ok(decoder.clone()));
-                    Ok(Ok(decoder))
-                }
-                Err(error) => Ok(Err(error.into())),
-            },
+            Ok(schema) => Ok(Decoder::new(id, &schema)
+                .map(|decoder| self.by_id.entry(id).or_insert(Arc::new(decoder)).clone())
+                .map_err(Rejection::from)),
             // Not remembered: the schema may be registered at any time.
             Err(unknown) => Ok(Err(Rejection::UnknownSchema(unknown))),
         }

@@ -118,14 +118,18 @@ pub struct BatchSettings {
     pub max_bytes: usize,
     /// Longest time that a row waits for others, in milliseconds.
     pub linger_ms: u64,
+    /// The same while more rows are there already, as when a backlog is drained: larger batches spare
+    /// ClickHouse merges.
+    pub backlog_linger_ms: u64,
 }
 
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 40_000,
-            max_bytes: 4 << 20,
+            max_rows: 250_000,
+            max_bytes: 24 << 20,
             linger_ms: 300,
+            backlog_linger_ms: 2_000,
         }
     }
 }

@@ -22,6 +22,10 @@ use rdkafka::types::RDKafkaErrorCode;
 pub enum Polled<'a> {
     /// A record.
     Record(Message<'a>),
+    /// The last record once more. At a cooperative rebalance librdkafka pauses the partition; a record
+    /// that is being handed out at that moment is handed out again afterwards, which is no reason to
+    /// believe that the log went back.
+    Repeated,
     /// Everything below this offset has been delivered.
     End(i64),
     /// The partition cannot be read at present.
@@ -35,6 +39,8 @@ pub struct PartitionQueue {
     message: *mut ffi::rd_kafka_message_t,
     /// It is to be handed out again.
     again: bool,
+    /// The record before that, or null: see [`Polled::Repeated`].
+    previous: *mut ffi::rd_kafka_message_t,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread; the message is owned by whoever owns the
@@ -65,21 +71,31 @@ impl PartitionQueue {
             queue,
             message: ptr::null_mut(),
             again: false,
+            previous: ptr::null_mut(),
         })
     }
 
     /// The next message, after waiting up to `timeout` for one.
     pub fn next(&mut self, timeout: Duration) -> Option<Polled<'_>> {
         if !std::mem::take(&mut self.again) {
-            self.clear();
+            self.keep();
             let timeout_ms = timeout.as_millis().min(60_000) as i32;
-            // SAFETY: the queue lives as long as `self`; the message is destroyed in `clear`.
+            // SAFETY: the queue lives as long as `self`; the message is destroyed in `clear` or `keep`.
             self.message = unsafe { ffi::rd_kafka_consume_queue(self.queue, timeout_ms) };
         }
         // SAFETY: null, or not destroyed before the next call, and the borrow of `self` ends before that.
         let raw = unsafe { self.message.as_ref() }?;
         Some(match RDKafkaErrorCode::from(raw.err) {
-            RDKafkaErrorCode::NoError => Polled::Record(Message { raw }),
+            RDKafkaErrorCode::NoError => {
+                // SAFETY: as above; it is not destroyed while it is the previous one.
+                let previous = unsafe { self.previous.as_ref() };
+                let previous = previous.map(|raw| Message { raw });
+                let message = Message { raw };
+                match previous.is_some_and(|previous| previous.is_same(&message)) {
+                    true => Polled::Repeated,
+                    false => Polled::Record(message),
+                }
+            }
             RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
             code => Polled::Error(code),
         })
@@ -90,14 +106,32 @@ impl PartitionQueue {
         self.again = !self.message.is_null();
     }
 
-    /// Forgets the message that was given back, as after a seek.
+    /// Forgets every message, as after a seek.
     pub fn clear(&mut self) {
         self.again = false;
-        let message = std::mem::replace(&mut self.message, ptr::null_mut());
-        if !message.is_null() {
-            // SAFETY: librdkafka gave it to us, and it is taken out of the only place that has it.
-            unsafe { ffi::rd_kafka_message_destroy(message) };
+        destroy(&mut self.message);
+        destroy(&mut self.previous);
+    }
+
+    /// Makes a record that was handed out the previous one, and lets go of anything else.
+    fn keep(&mut self) {
+        // SAFETY: null, or not destroyed yet.
+        let is_record = unsafe { self.message.as_ref() }
+            .is_some_and(|raw| RDKafkaErrorCode::from(raw.err) == RDKafkaErrorCode::NoError);
+        if is_record {
+            destroy(&mut self.previous);
+            self.previous = std::mem::replace(&mut self.message, ptr::null_mut());
+        } else {
+            destroy(&mut self.message);
         }
+    }
+}
+
+fn destroy(message: &mut *mut ffi::rd_kafka_message_t) {
+    let message = std::mem::replace(message, ptr::null_mut());
+    if !message.is_null() {
+        // SAFETY: librdkafka gave it to us, and it is taken out of the only place that has it.
+        unsafe { ffi::rd_kafka_message_destroy(message) };
     }
 }
 
@@ -138,6 +172,10 @@ impl Message<'_> {
     pub fn key(&self) -> Option<&[u8]> {
         // SAFETY: as for the payload.
         unsafe { bytes(self.raw.key, self.raw.key_len) }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.offset() == other.offset() && self.payload() == other.payload()
     }
 
     /// When the producer sent the record, in milliseconds UTC, if it says so.

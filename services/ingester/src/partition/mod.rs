@@ -2,13 +2,12 @@
 
 mod publish;
 mod recover;
+mod watermarks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
-use flight::avro::Record;
 use flight::dead_letter::{DeadLetter, Place};
 use flight::kafka::topics::topic_id;
 use flight::registry::RegistryClient;
@@ -25,9 +24,12 @@ use crate::error::IngestError;
 use crate::metrics::Metrics;
 use crate::settings::{BatchSettings, Settings};
 use crate::store::Store;
+use watermarks::Watermarks;
 
 /// How long to wait for a record before looking at the clock and at [`Stop`].
 const POLL: Duration = Duration::from_millis(50);
+/// Records between two looks.
+const RUN: usize = 256;
 
 /// What the threads of all partitions share.
 pub struct PartitionContext {
@@ -128,14 +130,12 @@ struct Partition {
     /// What the group has committed, if it is closed: nothing is open and everything below is there.
     closed_at: Option<i64>,
     /// Highest offset of each source that may be in the tables: at or below it, ask first.
-    watermarks: HashMap<String, i64>,
+    watermarks: Watermarks,
     batch: Batch,
     letters: Vec<Letter>,
     letter_bytes: usize,
     /// Last offset in the batch or among its letters.
     last: Option<i64>,
-    /// The record that was taken last.
-    previous: Previous,
     began: Option<Instant>,
     traceparent: Option<String>,
 }
@@ -159,12 +159,11 @@ pub fn run(
         decoders,
         next: 0,
         closed_at: None,
-        watermarks: HashMap::new(),
+        watermarks: Watermarks::default(),
         batch: Batch::default(),
         letters: Vec::new(),
         letter_bytes: 0,
         last: None,
-        previous: Previous::default(),
         began: None,
         traceparent: None,
     };
@@ -174,7 +173,7 @@ pub fn run(
     {
         tracing::error!(partition = number, %error, "beginning again");
         partition.forget_batch();
-        partition.previous = Previous::default();
+        partition.queue.clear();
         ended = partition.recover(true).and_then(|()| partition.ingest());
     }
     match ended {
@@ -205,41 +204,76 @@ impl Partition {
 
     /// The main loop: collect, publish, close when idle.
     fn ingest(&mut self) -> Result<(), IngestError> {
-        let linger = Duration::from_millis(self.settings().linger_ms);
         let mut end = None;
+        // Whether records came at the last look: then there may be more at once.
+        let mut flowing = false;
         loop {
             if self.stop.revoked.is_cancelled() {
                 return Err(IngestError::Revoked);
             }
             let draining = self.stop.draining.is_cancelled();
-            let due = self.began.is_some_and(|began| began.elapsed() >= linger);
-            if self.last.is_some() && (due || draining || self.is_full()) {
+            if self.last.is_some() && (draining || self.is_due(flowing) || self.is_full()) {
                 self.publish(false)?;
                 continue;
             }
             if draining {
                 return self.close(self.next);
             }
-            match self.take(POLL, i64::MAX)? {
-                Taken::Record => end = None,
-                Taken::Again => {}
-                Taken::End(offset) => end = Some(offset),
-                // What was collected is published first, and the end remembered for afterwards.
-                Taken::Nothing if self.last.is_some() => {}
-                Taken::Nothing => {
-                    // Transaction markers have offsets too: without this, an idle partition would
-                    // show a lag for ever.
-                    if let Some(offset) = end.take()
-                        && offset >= self.next
-                    {
-                        self.next = offset;
-                        self.close(offset)?;
-                    } else if self.closed_at.is_none() {
-                        self.close(self.next)?;
+            flowing = false;
+            // The clock and the wish to stop are looked at once in so many records.
+            for _ in 0..RUN {
+                let timeout = if flowing { Duration::ZERO } else { POLL };
+                match self.take(timeout, i64::MAX)? {
+                    Taken::Record => (end, flowing) = (None, true),
+                    Taken::Again => {}
+                    Taken::End(offset) => end = Some(offset),
+                    Taken::Nothing => {
+                        // What was collected is published first, and the end remembered for afterwards.
+                        if self.last.is_none() {
+                            self.rest(end.take())?;
+                        }
+                        flowing = false;
+                        break;
                     }
+                }
+                if self.is_full() {
+                    break;
                 }
             }
         }
+    }
+
+    /// Closes what is open while nothing comes.
+    fn rest(&mut self, end: Option<i64>) -> Result<(), IngestError> {
+        // Transaction markers have offsets too: without this, an idle partition would show a lag for
+        // ever.
+        if let Some(offset) = end
+            && offset >= self.next
+        {
+            self.next = offset;
+            self.close(offset)
+        } else if self.closed_at.is_none() {
+            self.close(self.next)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the oldest record has waited long enough. While more are `flowing` in, larger batches are
+    /// worth a longer wait: they spare the server merges.
+    fn is_due(&self, flowing: bool) -> bool {
+        let BatchSettings {
+            linger_ms,
+            backlog_linger_ms,
+            ..
+        } = *self.settings();
+        let linger_ms = if flowing {
+            linger_ms.max(backlog_linger_ms)
+        } else {
+            linger_ms
+        };
+        self.began
+            .is_some_and(|began| began.elapsed() >= Duration::from_millis(linger_ms))
     }
 
     fn is_full(&self) -> bool {
@@ -262,7 +296,6 @@ impl Partition {
             batch,
             letters,
             watermarks,
-            previous,
             shared,
             stop,
             ..
@@ -270,6 +303,7 @@ impl Partition {
         let message = match queue.next(timeout) {
             None => return Ok(Taken::Nothing),
             Some(Polled::End(offset)) => return Ok(Taken::End(offset)),
+            Some(Polled::Repeated) => return Ok(Taken::Again),
             Some(Polled::Error(code)) => {
                 shared.metrics.kafka_errors.inc();
                 tracing::warn!(
@@ -286,9 +320,6 @@ impl Partition {
             queue.unread();
             return Ok(Taken::End(limit + 1));
         }
-        if previous.is(&message) {
-            return Ok(Taken::Again);
-        }
         if offset < self.next || self.last.is_some_and(|last| offset <= last) {
             return Err(IngestError::LogWentBack {
                 partition: self.number,
@@ -297,7 +328,7 @@ impl Partition {
             });
         }
         let headers = message.headers();
-        if self.traceparent.is_none() {
+        if self.traceparent.is_none() && !headers.is_empty() {
             self.traceparent =
                 text_header(&headers, flight::telemetry::TRACEPARENT).map(str::to_owned);
         }
@@ -314,14 +345,17 @@ impl Partition {
         let mut scratch = None;
         let decoded = decoder.and_then(|decoder| {
             decode(
-                &decoder,
+                decoder,
                 message.payload().unwrap_or_default(),
                 observed_ms,
                 &mut scratch,
             )
         });
         match decoded {
-            Ok(record) => batch.push(&record, raise(watermarks, &record)),
+            Ok(record) => {
+                let revisit = watermarks.raise(record.source, record.source_offset);
+                batch.push(&record, revisit);
+            }
             Err(rejection) => {
                 shared
                     .metrics
@@ -334,9 +368,10 @@ impl Partition {
                 letters.push(letter);
             }
         }
-        previous.set(&message);
         self.last = Some(offset);
-        self.began.get_or_insert_with(Instant::now);
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+        }
         Ok(Taken::Record)
     }
 
@@ -364,44 +399,6 @@ enum Taken {
     /// The record that was taken last came again.
     Again,
     Nothing,
-}
-
-/// A copy of the record that was taken last. At a cooperative rebalance librdkafka pauses the partition;
-/// a record that is being handed out at that moment is handed out again afterwards, which is no reason
-/// to believe that the log went back.
-#[derive(Debug, Default)]
-struct Previous {
-    offset: Option<i64>,
-    payload: Vec<u8>,
-}
-
-impl Previous {
-    fn is(&self, message: &Message<'_>) -> bool {
-        self.offset == Some(message.offset())
-            && self.payload == message.payload().unwrap_or_default()
-    }
-
-    fn set(&mut self, message: &Message<'_>) {
-        self.offset = Some(message.offset());
-        self.payload.clear();
-        self.payload
-            .extend_from_slice(message.payload().unwrap_or_default());
-    }
-}
-
-/// Raises the watermark of the record's source, and says whether the record stands at or below it.
-fn raise(watermarks: &mut HashMap<String, i64>, record: &Record<'_>) -> bool {
-    match watermarks.get_mut(record.source) {
-        Some(watermark) if record.source_offset <= *watermark => true,
-        Some(watermark) => {
-            *watermark = record.source_offset;
-            false
-        }
-        None => {
-            watermarks.insert(record.source.to_owned(), record.source_offset);
-            false
-        }
-    }
 }
 
 fn letter(message: &Message<'_>, headers: &[(&str, &[u8])], rejection: Rejection) -> Letter {

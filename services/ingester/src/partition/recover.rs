@@ -27,13 +27,14 @@ impl Partition {
         // Every record at or below these is looked up before it is inserted. The commit alone would
         // say where to begin, but a commit can be set back: by an operator, or by a request that a
         // stalled broker executes late.
-        self.watermarks = self.insist("watermarks", |partition| {
+        let watermarks = self.insist("watermarks", |partition| {
             partition
                 .shared
                 .runtime
                 .block_on(partition.shared.store.watermarks())
                 .map_err(IngestError::from)
         })?;
+        self.watermarks = watermarks.into();
         let low = self.insist("beginning of the log", Self::ask_low_watermark)?;
         tracing::info!(
             partition = self.number,
