@@ -33,7 +33,12 @@ macro_rules! migrations {
 }
 
 /// All migrations, in their order.
-pub const MIGRATIONS: &[Migration] = migrations!["0001_flight_positions"];
+pub const MIGRATIONS: &[Migration] = migrations![
+    "0001_flight_positions",
+    "0002_flight_positions_monthly",
+    "0003_airports",
+    "0004_popular_cells",
+];
 
 impl Migration {
     /// SHA-256 of the text, in hexadecimal.
@@ -60,7 +65,8 @@ pub enum MigrateError {
     /// A migration that has run reads differently now.
     #[error(
         "migration {name} has changed since it ran: its checksum was {recorded} and is {found}; \
-         put its text back and write a new migration for what is to change"
+         put its text back and write a new migration for what is to change, or, if nothing in these tables is to be kept, \
+         begin anew (`contrail reset`)"
     )]
     Changed {
         /// Name of the migration.

@@ -18,7 +18,7 @@ pub const DATABASE: &str = "flight_data";
 /// Table into which positions are inserted.
 pub const POSITIONS: &str = "flight_data.flight_positions";
 /// Every table that may hold an event: a look-up by identity asks all of them.
-pub const TABLES: [&str; 1] = [POSITIONS];
+pub const TABLES: [&str; 2] = [POSITIONS, "flight_data.flight_positions_monthly"];
 
 /// ClickHouse refuses, or does not answer.
 #[derive(Debug, Error)]

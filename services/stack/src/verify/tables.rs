@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{PartitionReport, Range, VerifyError, VerifySettings};
 
 /// The rows of all tables together.
-const ROWS: &str = "flight_data.flight_positions";
+const ROWS: &str = "flight_data.flight_positions_all";
 /// Offsets counted together.
 const BUCKET: i64 = 1_000_000;
 /// Most offsets of duplicates that are asked for in one bucket.
