@@ -67,7 +67,7 @@ in
       ];
       json = builtins.toJSON;
     in
-    import ./lib/scenarios.nix { inherit lib; } [ "platform" "flow" ] ''
+    import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" ] ''
       import re
 
       def secret(name: str) -> str:
@@ -88,7 +88,9 @@ in
           for line in listening:
               address, port = line.split()[3].rsplit(":", 1)
               found[int(port)] = address
-          # A Java client's sockets to itself and the like are not among what listens.
+          if not present(machine, "${contrail.schemaRegistry.package}/share/java", "Confluent's registry"):
+              # What stands in for it has a port of its own behind the registry's.
+              said.add(${toString contrail.schemaRegistry.port} + 20000)
           unexpected = {port: address for port, address in found.items() if port not in said}
           assert not unexpected, f"listens, and no option says so: {unexpected}"
           outside = {
@@ -126,7 +128,7 @@ in
               value = secret(name)
               assert len(value) >= 16
               # The paths of the store that the configuration names, and what the units have in them.
-              machine.fail(f"grep -rqsF -e '{value}' /etc/systemd/system /etc/contrail /etc/clickhouse-server")
+              machine.fail(f"grep -RqsF -e '{value}' /etc/systemd/system /etc/contrail /etc/clickhouse-server")
               machine.fail(f"systemctl show '*' | grep -qF -e '{value}'")
           machine.succeed("stat -c %a ${folder} | grep -qx 700")
           for unit in ("flight-producer", "flight-ingester", "flight-mock"):
