@@ -21,6 +21,9 @@ let
     };
 in
 packageSet.checks
+// {
+  modules-alone = import ./modules-alone.nix { inherit lib pkgs self; };
+}
 // lib.mapAttrs' (file: _: lib.nameValuePair (lib.removeSuffix ".nix" file) (vm file)) tests
 // lib.mapAttrs' (name: lib.nameValuePair "package-${name}") self.packages.${system}
 // lib.mapAttrs' (name: lib.nameValuePair "shell-${name}") self.devShells.${system}

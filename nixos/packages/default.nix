@@ -31,21 +31,17 @@ let
       );
     };
   migrations = root + "/sql/migrations";
-  workspace =
-    sources
-      [
-        "mock"
-        "producer"
-        "ingester"
-        "clickhouse-embedded"
-        "stack"
-        "bench"
-      ]
-      [
-        (root + "/sql")
-        (root + "/deny.toml")
-        (root + "/clippy.toml")
-      ];
+  workspace = fs.toSource {
+    inherit root;
+    fileset = fs.unions [
+      (root + "/Cargo.toml")
+      (root + "/Cargo.lock")
+      (root + "/clippy.toml")
+      (root + "/deny.toml")
+      (root + "/services")
+      (root + "/sql")
+    ];
+  };
 
   common = {
     inherit version;
@@ -129,7 +125,7 @@ let
     };
     contrail = program {
       pname = "contrail";
-      src = sources [ "stack" "mock" ] [ (root + "/sql/queries") ];
+      src = sources [ "stack" "mock" ] [ (root + "/sql") ];
       description = "Starts, watches and verifies the local flight-data stack";
       # `contrail query` reads them.
       tools = [ pkgs.makeWrapper ];

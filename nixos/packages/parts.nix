@@ -49,31 +49,30 @@ let
       (sums "registry").${archive};
 
   engine = fetchurl engines.${stdenv.hostPlatform.system};
-in
-runCommand "contrail-parts"
-  {
-    heading = lib.genAttrs [ "kafka" "registry" "engine" ] (
-      part: builtins.hashFile "sha256" (source + "/${part}.sha256")
-    );
-    __structuredAttrs = true;
-  }
-  ''
-    mkdir -p $out/kafka/libs $out/registry $out/engine
-    cp -L ${kafka}/*.jar $out/kafka/libs/
-    tar -xzf ${registry} -C $out/registry
-    tar -xzf ${engine} -C $out/engine --strip-components=1 package/libchdb.so
-    (cd $out/engine && sha256sum --check ${source + "/engine.sha256"})
 
-    # Files of the store are dated one second after 1970.
-    for part in kafka registry engine; do
-      (
-        cd $out/$part
-        find . -type f -printf '%P\n' | LC_ALL=C sort > $TMPDIR/files
-        printf 'fetched for %s\n' "''${heading[$part]}" > .stamp
-        while IFS= read -r file; do
-          read -r sum _ < <(sha256sum "$file")
-          printf '%s %s 1000000000 %s\n' "$sum" "$(stat -c %s "$file")" "$file" >> .stamp
-        done < $TMPDIR/files
-      )
-    done
-  ''
+  # Tells `contrail` what a part holds and for which list of sums it was fetched.
+  stamp = part: "stamp ${part} ${builtins.hashFile "sha256" (source + "/${part}.sha256")}\n";
+in
+runCommand "contrail-parts" { } ''
+  mkdir -p $out/kafka/libs $out/registry $out/engine
+  cp -L ${kafka}/*.jar $out/kafka/libs/
+  tar -xzf ${registry} -C $out/registry
+  tar -xzf ${engine} -C $out/engine --strip-components=1 package/libchdb.so
+  (cd $out/engine && sha256sum --check ${source + "/engine.sha256"})
+
+  # Files of the store are dated one second after 1970.
+  stamp() {
+    cd $out/$1
+    find . -type f -printf '%P\n' | LC_ALL=C sort > $TMPDIR/files
+    printf 'fetched for %s\n' $2 > .stamp
+    while IFS= read -r file; do
+      read -r sum _ < <(sha256sum "$file")
+      printf '%s %s 1000000000 %s\n' "$sum" "$(stat -c %s "$file")" "$file" >> .stamp
+    done < $TMPDIR/files
+  }
+  ${lib.concatMapStrings stamp [
+    "kafka"
+    "registry"
+    "engine"
+  ]}
+''
