@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 # What builds and runs the stack; `contrail` itself names what else is missing.
-TOOLS = cargo cc c++ make java mvn npm
+TOOLS = cargo cc c++ make pkg-config java mvn npm
 RELEASE = target/release
 FAILPOINTS = target/failpoints
 # Checks licences and sources of dependencies; built once, for this checkout alone.
@@ -102,6 +102,9 @@ tools:
 		esac; \
 		case " $$packages " in *" $$package "*) ;; *) packages="$$packages $$package" ;; esac; \
 	done; \
+	if ! pkg-config --exists openssl 2> /dev/null; then \
+		missing="$$missing openssl.pc"; packages="$$packages libssl-dev"; \
+	fi; \
 	if [ -n "$$packages" ]; then \
 		[ "$$(id -u)" = 0 ] && sudo= || sudo="sudo "; \
 		echo "missing:$$missing. Install with: $${sudo}apt-get install -y$$packages (Debian, Ubuntu; elsewhere the packages that provide them)" >&2; \

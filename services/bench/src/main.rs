@@ -12,7 +12,7 @@ use contrail_bench::groups::GROUPS;
 use contrail_bench::machine::Machine;
 use contrail_bench::report::{Report, table};
 use contrail_bench::world::now_ms;
-use flight_mock::civil::format_instant;
+use flight::calendar::format_instant;
 
 /// The last run's figures, whenever it was.
 const LATEST: &str = "latest.json";

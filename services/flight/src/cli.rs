@@ -32,24 +32,20 @@ impl ConfigArgs {
     }
 }
 
-/// `check-config`: prints the settings as they would be used, secrets masked by their types'
-/// owners, or what is wrong with them.
+/// `check-config`: prints the settings as they would be used, secrets masked, or what is wrong with
+/// them.
 pub fn check_config<S>(env_prefix: &str, args: &ConfigArgs) -> ExitCode
 where
     S: Default + Serialize + DeserializeOwned + Validate,
 {
-    match args
-        .load::<S>(env_prefix)
-        .map(|settings| toml::to_string(&settings))
-    {
-        Ok(Ok(text)) => {
-            println!(
-                "# configuration is valid; in effect:\n{}",
-                mask_secrets(&text)
-            );
-            ExitCode::SUCCESS
-        }
-        Ok(Err(error)) => report(&error),
+    match args.load::<S>(env_prefix) {
+        Ok(settings) => match masked(&settings) {
+            Ok(text) => {
+                println!("# configuration is valid; in effect:\n{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => report(&error),
+        },
         Err(error) => report(&error),
     }
 }
@@ -60,27 +56,55 @@ pub fn report(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Settings named `password`, `token` or `secret_key` are not for the screen.
-fn mask_secrets(toml: &str) -> String {
-    toml.lines()
-        .map(|line| match line.split_once(" = ") {
-            Some((name @ ("password" | "token" | "secret_key"), value)) if value != "\"\"" => {
-                format!("{name} = \"***\"")
+/// Settings as TOML, without those that are not for the screen.
+fn masked(settings: &impl Serialize) -> Result<String, toml::ser::Error> {
+    let mut table = toml::Table::try_from(settings)?;
+    mask(&mut table);
+    toml::to_string(&table)
+}
+
+fn mask(table: &mut toml::Table) {
+    for (name, value) in table.iter_mut() {
+        match value {
+            toml::Value::String(text) if config::is_secret(name) && !text.is_empty() => {
+                *text = "***".into();
             }
-            _ => line.to_owned(),
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
+            toml::Value::Table(inner) => mask(inner),
+            toml::Value::Array(items) => items
+                .iter_mut()
+                .filter_map(toml::Value::as_table_mut)
+                .for_each(mask),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     #[test]
-    fn secrets_are_masked() {
-        let text = "user = \"default\"\npassword = \"admin\"\n";
-        assert_eq!(
-            super::mask_secrets(text),
-            "user = \"default\"\npassword = \"***\""
-        );
+    fn secrets_are_masked_wherever_they_stand() {
+        let properties = BTreeMap::from([("ssl.key.password", "s3cret"), ("linger.ms", "5")]);
+        let settings = serde_json::json!({
+            "user": "default",
+            "password": "s3cret",
+            "password_file": "/run/credentials/password",
+            "token": "",
+            "kafka": { "properties": properties },
+            "users": [{ "name": "reader", "password": "s3cret" }],
+        });
+        let text = super::masked(&settings).unwrap();
+        assert!(!text.contains("s3cret"), "{text}");
+        for shown in [
+            "password = \"***\"",
+            "password_file = \"/run/credentials/password\"",
+            "token = \"\"",
+            "\"ssl.key.password\" = \"***\"",
+            "\"linger.ms\" = \"5\"",
+            "name = \"reader\"",
+        ] {
+            assert!(text.contains(shown), "{text}");
+        }
     }
 }

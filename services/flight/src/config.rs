@@ -27,6 +27,14 @@ pub enum ConfigError {
 
 /// Rules beyond types: ranges, and settings that only make sense together.
 pub trait Validate {
+    /// Reads the secrets that are given as files. Called before [`validate`](Self::validate).
+    ///
+    /// # Errors
+    /// A sentence that begins with the name of the setting that must change.
+    fn read_secrets(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// # Errors
     /// A sentence that begins with the name of the setting that must change.
     fn validate(&self) -> Result<(), String>;
@@ -49,10 +57,19 @@ where
         }
         figment = figment.merge(Toml::file_exact(path));
     }
-    let settings: S = figment
-        .merge(Env::prefixed(env_prefix).split("__"))
+    let variables = Env::prefixed(env_prefix).split("__");
+    figment = figment.merge(variables.clone());
+    // Taken as they stand: a password of digits is not a number.
+    for (name, value) in variables
+        .iter()
+        .filter(|(name, _)| is_secret(name.as_str()))
+    {
+        figment = figment.merge(Serialized::default(name.as_str(), value));
+    }
+    let mut settings: S = figment
         .extract()
         .map_err(|error| ConfigError::Invalid(explain(error, env_prefix)))?;
+    settings.read_secrets().map_err(ConfigError::Senseless)?;
     settings.validate().map_err(ConfigError::Senseless)?;
     Ok(settings)
 }
@@ -82,8 +99,36 @@ fn explain(errors: figment::Error, env_prefix: &str) -> String {
         .join("\n")
 }
 
-/// A password or token: given in the clear, or as the path of a file that holds it. It shows
-/// itself in no log and in no error.
+/// True for settings whose values are for nobody's eyes, by the last part of their names: `password`,
+/// `token`, `sasl.password`, but not `password_file`.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    ["password", "token", "secret", "secret_key", "pem"].contains(&last)
+}
+
+/// Takes a secret from its file, where one is given. `setting` is the name under which it can be
+/// given in the clear; its file's setting is named the same with `_file` behind.
+///
+/// # Errors
+/// A sentence that names the setting and the file: both are given, the file cannot be read, or holds
+/// nothing.
+pub fn read_secret(setting: &str, secret: &mut Secret, file: Option<&Path>) -> Result<(), String> {
+    let Some(path) = file else {
+        return Ok(());
+    };
+    if !secret.is_empty() {
+        return Err(format!(
+            "{setting} and {setting}_file are both set: leave one out"
+        ));
+    }
+    *secret = Secret::from_file(&format!("{setting}_file"), path)?;
+    if secret.is_empty() {
+        return Err(format!("{setting}_file: {} is empty", path.display()));
+    }
+    Ok(())
+}
+
+/// A password or token. It shows itself in no log and in no error.
 #[derive(Clone, Default, Serialize, serde::Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -97,6 +142,11 @@ impl Secret {
     /// The secret itself.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Reads a secret from a file, without the line end that editors leave.
@@ -135,6 +185,7 @@ mod tests {
     #[serde(deny_unknown_fields, default)]
     struct Kafka {
         brokers: String,
+        password: Secret,
     }
     impl Default for Settings {
         fn default() -> Self {
@@ -148,6 +199,7 @@ mod tests {
         fn default() -> Self {
             Self {
                 brokers: "127.0.0.1:9092".into(),
+                password: Secret::default(),
             }
         }
     }
@@ -198,6 +250,37 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("/nowhere.toml"), "{message}");
+    }
+
+    #[test]
+    fn a_password_of_digits_comes_through_the_environment_as_it_stands() {
+        // SAFETY: no other thread reads or writes this variable.
+        unsafe { std::env::set_var("CONFIG_TEST_DIGITS_KAFKA__PASSWORD", "007") };
+        let settings: Settings = load("CONFIG_TEST_DIGITS_", None).unwrap();
+        assert_eq!(settings.kafka.password.expose(), "007");
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_file_or_the_file_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str, given: &str, path: &Path| {
+            std::fs::write(file.path(), text).unwrap();
+            let mut secret = Secret::new(given);
+            read_secret("kafka.sasl.password", &mut secret, Some(path)).map(|()| secret)
+        };
+        let secret = read("s3cret\n", "", file.path()).unwrap();
+        assert_eq!(secret.expose(), "s3cret");
+        for (text, given, path, named) in [
+            ("x", "given", file.path(), "both set"),
+            ("\n", "", file.path(), "is empty"),
+            ("x", "", Path::new("/nowhere"), "cannot read /nowhere"),
+        ] {
+            let message = read(text, given, path).unwrap_err();
+            assert!(
+                message.starts_with("kafka.sasl.password") && message.contains(named),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! One module is one concern:
 //!
-//! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`]
-//! - the systems around: [`kafka`], [`registry`]
+//! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`], [`calendar`]
+//! - the systems around: [`kafka`], [`registry`], [`clickhouse`], and [`tls`] on the way to them
 //! - the life of a service: [`config`], [`cli`], [`telemetry`], [`admin`], [`supervision`],
 //!   [`shutdown`], [`backoff`]
 //! - for tests only: [`failpoint`]
@@ -12,8 +12,10 @@
 pub mod admin;
 pub mod avro;
 pub mod backoff;
+pub mod calendar;
 pub mod checkpoint;
 pub mod cli;
+pub mod clickhouse;
 pub mod config;
 pub mod dead_letter;
 #[doc(hidden)]
@@ -25,6 +27,7 @@ pub mod shutdown;
 pub mod source;
 pub mod supervision;
 pub mod telemetry;
+pub mod tls;
 
 /// The name of this host, for logs and locks.
 pub fn hostname() -> String {

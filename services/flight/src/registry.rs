@@ -2,6 +2,7 @@
 //! path.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::backoff::Backoff;
-use crate::config::Secret;
+use crate::config::{Secret, read_secret};
 use crate::root_cause;
+use crate::tls::{self, TlsSettings};
 
 /// How to reach the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +27,20 @@ pub struct RegistrySettings {
     pub user: String,
     /// Password for basic authentication.
     pub password: Secret,
+    /// File that holds the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Token for bearer authentication, in place of user and password.
+    pub token: Secret,
+    /// File that holds the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Longest wait for one answer, in milliseconds.
     pub timeout_ms: u64,
     /// How often a request that failed for a passing reason is tried in all.
     pub attempts: u32,
+    /// For `https`.
+    pub tls: TlsSettings,
 }
 
 impl Default for RegistrySettings {
@@ -37,21 +49,46 @@ impl Default for RegistrySettings {
             url: "http://127.0.0.1:8081/apis/ccompat/v7".into(),
             user: String::new(),
             password: Secret::default(),
+            password_file: None,
+            token: Secret::default(),
+            token_file: None,
             timeout_ms: 5_000,
             attempts: 3,
+            tls: TlsSettings::default(),
         }
     }
 }
 
 impl RegistrySettings {
+    /// Reads password and token from their files. `setting` is the name of these settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and the file.
+    pub fn read_secrets(&mut self, setting: &str) -> Result<(), String> {
+        let name = format!("{setting}.password");
+        read_secret(&name, &mut self.password, self.password_file.as_deref())?;
+        let name = format!("{setting}.token");
+        read_secret(&name, &mut self.token, self.token_file.as_deref())
+    }
+
     /// # Errors
     /// A sentence that names the setting.
-    pub fn validate(&self) -> Result<(), String> {
-        if reqwest::Url::parse(&self.url).is_err() {
-            return Err(format!("registry.url is not a URL: {}", self.url));
+    pub fn validate(&self, setting: &str) -> Result<(), String> {
+        self.tls.validate_with_url(setting, &self.url)?;
+        if self.user.is_empty() && !self.password.is_empty() {
+            return Err(format!(
+                "{setting}.user is empty: {setting}.password needs one"
+            ));
+        }
+        if !self.user.is_empty() && !self.token.is_empty() {
+            return Err(format!(
+                "{setting}.token is set beside {setting}.user: leave one out"
+            ));
         }
         if self.attempts == 0 || self.timeout_ms == 0 {
-            return Err("registry.attempts and registry.timeout_ms must be at least 1".into());
+            return Err(format!(
+                "{setting}.attempts and {setting}.timeout_ms must be at least 1"
+            ));
         }
         Ok(())
     }
@@ -129,16 +166,20 @@ impl RegistryClient {
     /// A client for `settings`. Nothing is asked of the registry yet.
     ///
     /// # Errors
-    /// The HTTP client cannot be built.
+    /// The HTTP client cannot be built: a file of the TLS settings cannot be used.
     pub fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
         let base = settings.url.trim_end_matches('/').to_owned();
-        let http = Client::builder()
+        let unusable = |reason: String| RegistryError::Away {
+            url: base.clone(),
+            reason,
+        };
+        let http = settings
+            .tls
+            .http_client("registry.tls")
+            .map_err(unusable)?
             .timeout(Duration::from_millis(settings.timeout_ms))
             .build()
-            .map_err(|error| RegistryError::Away {
-                url: base.clone(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| unusable(error.to_string()))?;
         Ok(Self {
             http,
             base,
@@ -246,6 +287,8 @@ impl RegistryClient {
         if !self.settings.user.is_empty() {
             request =
                 request.basic_auth(&self.settings.user, Some(self.settings.password.expose()));
+        } else if !self.settings.token.is_empty() {
+            request = request.bearer_auth(self.settings.token.expose());
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -253,7 +296,7 @@ impl RegistryClient {
         let answer = request
             .send()
             .await
-            .map_err(|error| away(root_cause(&error)))?;
+            .map_err(|error| away(tls::explain(&error, &self.base, "registry.tls.ca_file")))?;
         let status = answer.status();
         let text = answer
             .bytes()
@@ -275,11 +318,18 @@ impl RegistryClient {
         if passing {
             return Err(away(format!("{action}: {status} {}", told.message)));
         }
+        let advice = match status {
+            StatusCode::UNAUTHORIZED => {
+                " (registry.user and registry.password, or registry.token, are not what it knows)"
+            }
+            StatusCode::FORBIDDEN => " (the user may not do this: grant it there)",
+            _ => "",
+        };
         Err(RegistryError::Refused {
             url: self.base.clone(),
             action: action.to_owned(),
             status: status.as_u16(),
-            reason: told.message,
+            reason: format!("{}{advice}", told.message),
         })
     }
 }

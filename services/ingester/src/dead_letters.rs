@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flight::dead_letter::DeadLetter;
-use flight::kafka::KafkaSettings;
+use flight::kafka::{KafkaError, KafkaSettings, ReportingContext};
 use futures_util::future::try_join_all;
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::error::IngestError;
@@ -13,7 +14,8 @@ use crate::error::IngestError;
 /// came from, makes them one.
 #[derive(Clone)]
 pub struct DeadLetters {
-    producer: FutureProducer,
+    producer: FutureProducer<ReportingContext>,
+    kafka: KafkaSettings,
     topic: String,
 }
 
@@ -41,15 +43,25 @@ impl DeadLetters {
             // A letter is a little larger than the largest record that the topic of positions takes
             // from librdkafka (1,000,000 bytes); the broker's own limit is 1,048,588.
             .set("message.max.bytes", "1048000")
-            .create()
+            .create_with_context(ReportingContext::new(kafka))
             .map_err(|source| IngestError::Kafka {
                 action: "cannot make the dead-letter producer".into(),
                 source,
             })?;
         Ok(Self {
             producer,
+            kafka: kafka.clone(),
             topic: topic.to_owned(),
         })
+    }
+
+    fn failed(&self, source: ClientError) -> IngestError {
+        let action = format!("cannot write dead letters to {}", self.topic);
+        let right = || format!("Write and Describe on topic {}", self.topic);
+        match KafkaError::denied(&self.kafka, &source, &action, right) {
+            Some(denied) => denied.into(),
+            None => IngestError::Kafka { action, source },
+        }
     }
 
     /// Sends dead letters; done when the cluster has them.
@@ -68,10 +80,7 @@ impl DeadLetters {
                 self.producer
                     .send(out, Duration::from_secs(20))
                     .await
-                    .map_err(|(source, _)| IngestError::Kafka {
-                        action: format!("cannot write dead letters to {}", self.topic),
-                        source,
-                    })
+                    .map_err(|(source, _)| self.failed(source))
             });
             try_join_all(deliveries).await?;
         }

@@ -51,16 +51,7 @@ async fn main() -> ExitCode {
     };
     flight::failpoint::setup();
     let ended = match command {
-        Command::Migrate => migrate(&Store::new(&settings.clickhouse), MIGRATIONS)
-            .await
-            .map(|done| {
-                println!(
-                    "applied {} of {} migrations: {done:?}",
-                    done.len(),
-                    MIGRATIONS.len()
-                )
-            })
-            .map_err(IngestError::from),
+        Command::Migrate => bring_up_to_date(&settings).await,
         _ => match Shutdown::on_signals() {
             Ok(shutdown) => service::run(settings, shutdown).await,
             Err(error) => Err(error.into()),
@@ -74,4 +65,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn bring_up_to_date(settings: &Settings) -> Result<(), IngestError> {
+    let done = migrate(&Store::new(&settings.clickhouse)?, MIGRATIONS).await?;
+    println!(
+        "applied {} of {} migrations: {done:?}",
+        done.len(),
+        MIGRATIONS.len()
+    );
+    Ok(())
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use flight::admin::{self, Admin};
 use flight::backoff::Backoff;
-use flight::kafka::topics;
+use flight::kafka::Inquiry;
 use flight::registry::RegistryClient;
 use flight::shutdown::{DRAIN_LIMIT, Shutdown};
 use flight::supervision;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +16,7 @@ use crate::consumer::Member;
 use crate::dead_letters::DeadLetters;
 use crate::error::IngestError;
 use crate::metrics::Metrics;
-use crate::migrate::{MIGRATIONS, MigrateError, migrate};
+use crate::migrate::{MIGRATIONS, MigrateError, check_server, migrate};
 use crate::partition::PartitionContext;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -43,7 +41,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
     shutdown.spawn(admin::serve(listener, surface.router(), shutdown.clone()));
     supervision::report(&readiness, &shutdown)?;
 
-    let store = Store::new(&settings.clickhouse);
+    let store = Store::new(&settings.clickhouse)?;
     let registry = Arc::new(RegistryClient::new(&settings.registry)?);
     let context = Arc::new(PartitionContext {
         dead_letters: DeadLetters::new(&settings.kafka, &settings.dead_letter_topic)?,
@@ -70,11 +68,10 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
     ended
 }
 
-/// Waits for ClickHouse, brings its tables up to date, and waits for the topic.
+/// Waits for ClickHouse, brings its tables up to date unless that is left to others, and waits for the
+/// topic.
 async fn prepare(context: &PartitionContext) -> Result<(), IngestError> {
-    if context.settings.migrate_on_start {
-        migrate_when_possible(context).await?;
-    }
+    migrate_when_possible(context).await?;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
     loop {
         context.readiness.beat();
@@ -96,9 +93,13 @@ async fn migrate_when_possible(context: &PartitionContext) -> Result<(), IngestE
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         context.readiness.beat();
-        match migrate(&context.store, MIGRATIONS).await {
+        let migrated = match context.settings.migrate_on_start {
+            true => migrate(&context.store, MIGRATIONS).await,
+            false => check_server(&context.store).await.map(|()| Vec::new()),
+        };
+        match migrated {
             Ok(done) => {
-                tracing::info!(applied = done.len(), "tables are up to date");
+                tracing::info!(applied = done.len(), "ClickHouse is ready");
                 return Ok(());
             }
             // The server is away, or does not let us in yet: not for us to end over.
@@ -114,12 +115,8 @@ async fn migrate_when_possible(context: &PartitionContext) -> Result<(), IngestE
 
 async fn partition_count(settings: Settings) -> Result<usize, IngestError> {
     let asked = tokio::task::spawn_blocking(move || {
-        let config: ClientConfig = settings.kafka.client_config("flight-ingester-metadata");
-        let client: BaseConsumer = config.create().map_err(|source| IngestError::Kafka {
-            action: "cannot make a client".into(),
-            source,
-        })?;
-        Ok(topics::partition_count(client.client(), &settings.topic)?)
+        let inquiry = Inquiry::new(&settings.kafka, "flight-ingester-metadata")?;
+        Ok(inquiry.partition_count(&settings.topic)?)
     });
     asked.await.unwrap_or_else(|_| Err(IngestError::Revoked))
 }

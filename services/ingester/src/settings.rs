@@ -1,6 +1,7 @@
 //! Settings of the ingester.
 
-use flight::config::{Secret, Validate};
+use flight::clickhouse::ClickhouseSettings;
+use flight::config::Validate;
 use flight::kafka::KafkaSettings;
 use flight::registry::RegistrySettings;
 use flight::telemetry::TelemetrySettings;
@@ -79,35 +80,6 @@ impl Default for GroupSettings {
     }
 }
 
-/// How to reach ClickHouse.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClickhouseSettings {
-    /// URL of the HTTP interface.
-    pub url: String,
-    /// User.
-    pub user: String,
-    /// Password.
-    pub password: Secret,
-    /// Longest wait for an insert to be acknowledged, in milliseconds. The server is told not to
-    /// execute an insert that is older than this.
-    pub insert_timeout_ms: u64,
-    /// Longest wait for a query, in milliseconds.
-    pub query_timeout_ms: u64,
-}
-
-impl Default for ClickhouseSettings {
-    fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:8123".into(),
-            user: "default".into(),
-            password: Secret::new("admin"),
-            insert_timeout_ms: 30_000,
-            query_timeout_ms: 60_000,
-        }
-    }
-}
-
 /// A batch is inserted when the first of these limits is reached. Each partition has its own batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -135,9 +107,16 @@ impl Default for BatchSettings {
 }
 
 impl Validate for Settings {
+    fn read_secrets(&mut self) -> Result<(), String> {
+        self.kafka.read_secrets("kafka")?;
+        self.registry.read_secrets("registry")?;
+        self.clickhouse.read_secrets("clickhouse")
+    }
+
     fn validate(&self) -> Result<(), String> {
-        self.kafka.validate()?;
-        self.registry.validate()?;
+        self.kafka.validate("kafka")?;
+        self.registry.validate("registry")?;
+        self.clickhouse.validate("clickhouse")?;
         self.telemetry.validate()?;
         if self.topic.is_empty() || self.dead_letter_topic.is_empty() {
             return Err("topic and dead_letter_topic must have names".into());
@@ -158,17 +137,6 @@ impl Validate for Settings {
         // Kafka's own bounds for group members (group.min.session.timeout.ms and its maximum).
         if !(6_000..=1_800_000).contains(&self.group.session_timeout_ms) {
             return Err("group.session_timeout_ms must be between 6000 and 1800000".into());
-        }
-        if !self.clickhouse.url.starts_with("http://")
-            && !self.clickhouse.url.starts_with("https://")
-        {
-            return Err(format!(
-                "clickhouse.url must begin with http:// or https://: {}",
-                self.clickhouse.url
-            ));
-        }
-        if self.clickhouse.insert_timeout_ms < 1000 || self.clickhouse.query_timeout_ms < 1000 {
-            return Err("clickhouse.insert_timeout_ms and clickhouse.query_timeout_ms must be at least 1000".into());
         }
         if !(1..1_000_000).contains(&self.batch.max_rows) {
             return Err(

@@ -67,7 +67,10 @@ impl Database {
     }
 
     fn migrate(&self, migrations: &[Migration]) -> Result<Vec<&'static str>, MigrateError> {
-        wait_for(migrate(&Store::new(&self.settings.clickhouse), migrations))
+        wait_for(migrate(
+            &Store::new(&self.settings.clickhouse).unwrap(),
+            migrations,
+        ))
     }
 
     fn ledger(&self) -> String {

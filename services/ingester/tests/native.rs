@@ -33,7 +33,7 @@ fn server() -> Server {
     let mut settings = Settings::default().clickhouse;
     settings.url = stack.url(Component::Clickhouse);
     settings.password = Secret::new(stack.context().settings.clickhouse.password.clone());
-    let store = Store::new(&settings);
+    let store = Store::new(&settings).unwrap();
     MIGRATED.get_or_init(|| {
         wait_for(migrate(&store, MIGRATIONS)).unwrap();
         // Days that are long past are part of the question here.

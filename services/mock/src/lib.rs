@@ -4,7 +4,6 @@
 //! Server-Sent Events and a WebSocket with credit and acknowledgements, by the protocol of
 //! [`flight::source`].
 
-pub mod civil;
 pub mod server;
 pub mod settings;
 pub mod simulator;

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use flight::calendar;
 use flight::cli::ConfigArgs;
 use flight::shutdown::{DRAIN_LIMIT, Shutdown};
+use flight_mock::Simulator;
 use flight_mock::server::feed::now_ms;
 use flight_mock::server::{Patience, serve};
 use flight_mock::settings::{ENV_PREFIX, Settings};
-use flight_mock::{Simulator, civil};
 
 /// Simulates air traffic as a log of positions that can be read from any offset.
 #[derive(Debug, Parser)]
@@ -61,7 +62,7 @@ fn describe(settings: &Settings) -> anyhow::Result<()> {
         "seed": parameters.seed,
         "fleet": parameters.fleet,
         "period_ms": parameters.period_ms,
-        "epoch": civil::format_instant(parameters.epoch_ms),
+        "epoch": calendar::format_instant(parameters.epoch_ms),
         "origin": 0,
         "next": simulator.live_edge(now_ms()),
         "last": simulator.last_offset(),

@@ -7,8 +7,8 @@ use flight::telemetry::TelemetrySettings;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::civil::{format_instant, parse_instant};
 use crate::simulator::Parameters;
+use flight::calendar::{format_instant, parse_instant};
 
 /// Environment variables of this service begin with this.
 pub const ENV_PREFIX: &str = "FLIGHT_MOCK_";

@@ -6,6 +6,7 @@ use flight::checkpoint::SourceCheckpoint;
 use flight::source::SourceDescriptor;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::error::{Fatal, SessionError};
@@ -55,7 +56,7 @@ pub(crate) fn read(cx: &Context, source: &str, until: Until) -> Result<Checkpoin
         Until::HighWatermark => watermark(cx, topic, 0, "read_uncommitted")?,
     };
     let doing = "reading checkpoints";
-    let failed = |error| SessionError::kafka(doing, error);
+    let failed = |error| SessionError::reading(&cx.settings.kafka, topic, doing, error);
     let consumer: BaseConsumer<EndWatch> = reader_config(&cx.settings, "read_committed")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
@@ -89,6 +90,7 @@ pub(crate) fn read(cx: &Context, source: &str, until: Until) -> Result<Checkpoin
         match consumer.poll(POLL) {
             Some(Ok(message)) => found.take(source, topic, &message)?,
             Some(Err(ClientError::PartitionEOF(_))) => {}
+            Some(Err(error)) if is_denied(&error) => return Err(failed(error)),
             Some(Err(error)) => tracing::debug!(%error, doing),
             None if met => return Ok(found),
             None => {}
@@ -133,6 +135,11 @@ impl Checkpoints {
     }
 }
 
+/// Not to be read. That the group cannot be used is of no matter: this client is in none.
+fn is_denied(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+}
+
 /// True if nothing was ever written to the topic of positions.
 pub(crate) fn positions_are_empty(cx: &Context) -> Result<bool, SessionError> {
     let topic = &cx.settings.topics.positions;
@@ -151,7 +158,8 @@ fn watermark(
     partition: i32,
     isolation: &str,
 ) -> Result<i64, SessionError> {
-    let failed = |error| SessionError::kafka("asking for the end of a topic", error);
+    let doing = "asking for the end of a topic";
+    let failed = |error| SessionError::reading(&cx.settings.kafka, topic, doing, error);
     let consumer: BaseConsumer = reader_config(&cx.settings, isolation)
         .create()
         .map_err(failed)?;

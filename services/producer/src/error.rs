@@ -1,6 +1,6 @@
 //! What ends a session, and what ends the process.
 
-use flight::kafka::KafkaError;
+use flight::kafka::{KafkaError, KafkaSettings};
 use flight::registry::RegistryError;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -177,6 +177,20 @@ impl SessionError {
             Self::ShutOut { doing, error }
         } else {
             Self::Kafka { doing, error }
+        }
+    }
+
+    /// An error of reading a topic: it may be that we have no right to.
+    pub(crate) fn reading(
+        kafka: &KafkaSettings,
+        topic: &str,
+        doing: &'static str,
+        error: ClientError,
+    ) -> Self {
+        let right = || format!("Read and Describe on topic {topic}");
+        match KafkaError::denied(kafka, &error, doing, right) {
+            Some(denied) => Self::Topics(denied),
+            None => Self::kafka(doing, error),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use flight::admin::Readiness;
-use flight::kafka::{KafkaError, REQUEST_TIMEOUT};
+use flight::kafka::{KafkaError, REQUEST_TIMEOUT, Trouble};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -12,7 +12,6 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaErrorCode;
 
 use crate::error::SessionError;
 use crate::metrics::Metrics;
@@ -139,6 +138,7 @@ pub(crate) fn reader_config(settings: &Settings, isolation: &str) -> ClientConfi
 pub(crate) struct ProducerEvents {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
+    pub(crate) trouble: Trouble,
 }
 
 impl ClientContext for ProducerEvents {
@@ -148,9 +148,9 @@ impl ClientContext for ProducerEvents {
 
     fn error(&self, error: ClientError, reason: &str) {
         self.metrics.kafka_errors.inc();
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.readiness
-                .set("kafka", Err("no broker can be reached".into()));
+        if let Some(news) = self.trouble.note(&error, reason) {
+            tracing::warn!("kafka: {news}");
+            self.readiness.set("kafka", Err(news));
         }
         tracing::debug!(%error, reason, "Kafka client");
     }

@@ -137,7 +137,11 @@ pub async fn run(settings: Settings, admin: &Admin, shutdown: Shutdown) -> Resul
         readiness,
         shutdown,
         runtime: Handle::current(),
-        http: reqwest::Client::builder()
+        http: settings
+            .source
+            .tls
+            .http_client("source.tls")
+            .map_err(|error| start(&error))?
             .build()
             .map_err(|error| start(&error))?,
         registry: RegistryClient::new(&settings.registry).map_err(|error| start(&error))?,

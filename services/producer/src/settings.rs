@@ -7,6 +7,7 @@ use flight::kafka::KafkaSettings;
 use flight::kafka::topics::TopicSettings;
 use flight::registry::RegistrySettings;
 use flight::telemetry::TelemetrySettings;
+use flight::tls::TlsSettings;
 use serde::{Deserialize, Serialize};
 
 /// Prefix of environment variables that set [`Settings`].
@@ -55,7 +56,7 @@ impl Default for Settings {
 pub struct SourceSettings {
     /// `websocket` (with acknowledgements and credit) or `sse`.
     pub transport: Transport,
-    /// Base address of the source: `http://host:port`.
+    /// Base address of the source: `http://host:port` or `https://host:port`.
     pub url: String,
     /// Where to begin if no checkpoint of the source is found. Without it: at the live edge, and
     /// not at all if the topic of positions has records that no checkpoint accounts for.
@@ -67,6 +68,8 @@ pub struct SourceSettings {
     pub max_batch: u32,
     /// A source that is silent for so long, in milliseconds, is asked again on a new connection.
     pub idle_timeout_ms: u64,
+    /// For `https`.
+    pub tls: TlsSettings,
 }
 
 impl Default for SourceSettings {
@@ -78,6 +81,7 @@ impl Default for SourceSettings {
             credit: 200_000,
             max_batch: 5_000,
             idle_timeout_ms: 40_000,
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -88,7 +92,7 @@ impl SourceSettings {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    /// An address of the source under another scheme (`ws` for `http`).
+    /// An address of the source under another scheme (`ws` for `http`, and so `wss` for `https`).
     pub(crate) fn address(&self, scheme: &str, path: &str) -> String {
         let rest = self.url.trim_end_matches('/');
         let rest = rest.strip_prefix("http").unwrap_or(rest);
@@ -216,18 +220,18 @@ impl Default for MemorySettings {
 }
 
 impl Validate for Settings {
+    fn read_secrets(&mut self) -> Result<(), String> {
+        self.kafka.read_secrets("kafka")?;
+        self.registry.read_secrets("registry")
+    }
+
     fn validate(&self) -> Result<(), String> {
-        self.kafka.validate()?;
-        self.registry.validate()?;
+        self.kafka.validate("kafka")?;
+        self.registry.validate("registry")?;
         self.telemetry.validate()?;
         self.topics.validate()?;
-        let url = &self.source.url;
-        if reqwest::Url::parse(url)
-            .map(|u| u.scheme() != "http")
-            .unwrap_or(true)
-        {
-            return Err(format!("source.url must be http://host:port, not {url}"));
-        }
+        let source = &self.source;
+        source.tls.validate_with_url("source", &source.url)?;
         if self.source.initial_offset.is_some_and(|offset| offset < 0) {
             return Err("source.initial_offset must not be negative".into());
         }
@@ -358,5 +362,11 @@ mod tests {
         };
         assert_eq!(source.address("ws", "/v1/x"), "ws://host:8000/v1/x");
         assert_eq!(source.address("http", "/v1/x"), "http://host:8000/v1/x");
+        let source = SourceSettings {
+            url: "https://host".into(),
+            ..SourceSettings::default()
+        };
+        assert_eq!(source.address("ws", "/v1/x"), "wss://host/v1/x");
+        assert_eq!(source.address("http", "/v1/x"), "https://host/v1/x");
     }
 }

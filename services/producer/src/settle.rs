@@ -142,7 +142,7 @@ impl<'a> Inspector<'a> {
     ) -> Result<i64, SessionError> {
         let (_, high) = consumer
             .fetch_watermarks(topic, partition, ASK)
-            .map_err(|error| SessionError::kafka(DOING, error))?;
+            .map_err(|error| SessionError::reading(&self.cx.settings.kafka, topic, DOING, error))?;
         Ok(high)
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
+use flight::kafka::{KafkaError, KafkaSettings, Trouble};
 use flight::shutdown::Shutdown;
 use rdkafka::Message;
 use rdkafka::error::KafkaError as ClientError;
@@ -40,6 +41,33 @@ pub(crate) struct Transactor {
     shutdown: Shutdown,
     readiness: Readiness,
     patience: Duration,
+    needs: Needs,
+}
+
+/// What the cluster must let us do.
+struct Needs {
+    kafka: KafkaSettings,
+    transactional_id: String,
+    topics: String,
+}
+
+impl Needs {
+    /// The error of a request that the cluster may have denied.
+    fn error(&self, doing: &'static str, error: ClientError) -> SessionError {
+        let right = || match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                format!("Write and Describe on each of the topics {}", self.topics)
+            }
+            _ => format!(
+                "Write and Describe on transactional id {}",
+                self.transactional_id
+            ),
+        };
+        match KafkaError::denied(&self.kafka, &error, doing, right) {
+            Some(denied) => SessionError::Topics(denied),
+            None => SessionError::kafka(doing, error),
+        }
+    }
 }
 
 impl Transactor {
@@ -52,6 +80,7 @@ impl Transactor {
         let events = ProducerEvents {
             metrics: cx.metrics.clone(),
             readiness: cx.readiness.clone(),
+            trouble: Trouble::new(&cx.settings.kafka),
         };
         let producer = producer_config(&cx.settings, transactional_id, limits)
             .create_with_context(events)
@@ -63,6 +92,16 @@ impl Transactor {
             readiness: cx.readiness.clone(),
             // Beyond the transaction's timeout the broker has aborted it.
             patience: Duration::from_millis(timeout_ms.into()) + Duration::from_secs(5),
+            needs: Needs {
+                kafka: cx.settings.kafka.clone(),
+                transactional_id: transactional_id.to_owned(),
+                topics: cx
+                    .settings
+                    .topics
+                    .named()
+                    .map(|(_, topic)| &*topic.name)
+                    .join(", "),
+            },
         })
     }
 
@@ -76,7 +115,7 @@ impl Transactor {
                 Ok(()) => return Ok(()),
                 Err(_) if self.shutdown.is_requested() => return Err(SessionError::Stopped),
                 Err(error) if !is_retriable(&error) => {
-                    return Err(SessionError::kafka(doing, error));
+                    return Err(self.needs.error(doing, error));
                 }
                 Err(_) if began.elapsed() > INIT => {
                     return Err(SessionError::Timeout {
@@ -255,9 +294,9 @@ impl Transactor {
         match self.producer.client().fatal_error() {
             Some((code, reason)) => {
                 tracing::debug!(%error, ?code, reason, doing);
-                SessionError::kafka(doing, ClientError::Global(code))
+                self.needs.error(doing, ClientError::Global(code))
             }
-            None => SessionError::kafka(doing, error),
+            None => self.needs.error(doing, error),
         }
     }
 }

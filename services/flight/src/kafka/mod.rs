@@ -1,6 +1,10 @@
 //! How contrail's services reach Kafka: one set of settings, one way to make topics.
 
+mod inquiry;
+mod rights;
+mod security;
 pub mod topics;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +13,12 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError as ClientError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::tls::TlsSettings;
+
+pub use inquiry::Inquiry;
+pub use security::{Mechanism, SaslSettings, Security};
+pub use trouble::{ReportingContext, Trouble};
 
 /// Longest wait for an answer of the cluster to one request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +37,42 @@ pub enum KafkaError {
         action: String,
         /// What the client says.
         source: ClientError,
+    },
+    /// The cluster cannot be reached, or does not let us in.
+    #[error("{action}: {reason}")]
+    Unreachable {
+        /// What was asked.
+        action: String,
+        /// Why, and what to do.
+        reason: String,
+        /// Trying again under the same settings would end the same.
+        is_certain: bool,
+    },
+    /// The cluster knows us and does not let us do it.
+    #[error("{action}: the cluster denies it to {principal}: grant {right}, see docs/external.md")]
+    Denied {
+        /// What was asked.
+        action: String,
+        /// As whom it knows us.
+        principal: String,
+        /// The right that is missing.
+        right: String,
+    },
+    /// A topic is there and would break the promise.
+    #[error(
+        "topic {topic} has {name} = {found} and needs {needed}: {reason}; change it with Kafka's kafka-configs.sh"
+    )]
+    TopicConfig {
+        /// Topic.
+        topic: String,
+        /// Setting of the topic.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        needed: &'static str,
+        /// Why.
+        reason: &'static str,
     },
     /// A topic is not as the settings say.
     #[error(
@@ -58,7 +104,13 @@ pub enum KafkaError {
 pub struct KafkaSettings {
     /// `host:port`, several with commas.
     pub brokers: String,
-    /// Further settings of librdkafka by its own names, for instance `security.protocol`.
+    /// How connections are protected: `plaintext` or `tls`.
+    pub security: Security,
+    /// For `tls`.
+    pub tls: TlsSettings,
+    /// User and password.
+    pub sasl: SaslSettings,
+    /// Further settings of librdkafka by its own names, for instance `linger.ms`.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -66,6 +118,9 @@ impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
             brokers: "127.0.0.1:9092".into(),
+            security: Security::default(),
+            tls: TlsSettings::default(),
+            sasl: SaslSettings::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -87,21 +142,32 @@ const RESERVED: [&str; 11] = [
 ];
 
 impl KafkaSettings {
+    /// Checks the settings and reads the files they name. `setting` is the name of the table that
+    /// holds them.
+    ///
     /// # Errors
     /// A sentence that names the setting.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self, setting: &str) -> Result<(), String> {
         if self.brokers.trim().is_empty() {
-            return Err("kafka.brokers is empty: give host:port of at least one broker".into());
+            return Err(format!(
+                "{setting}.brokers is empty: give host:port of at least one broker"
+            ));
+        }
+        if self.brokers.contains("://") {
+            return Err(format!(
+                "{setting}.brokers must be host:port, several with commas, not {}",
+                self.brokers
+            ));
         }
         if let Some(name) = RESERVED
             .iter()
             .find(|name| self.properties.contains_key(**name))
         {
             return Err(format!(
-                "kafka.properties.{name} is set by contrail itself: leave it out"
+                "{setting}.properties.{name} is set by contrail itself: leave it out"
             ));
         }
-        Ok(())
+        self.validate_security(setting)
     }
 
     /// Client settings, for a producer, consumer or admin client to add to.
@@ -115,6 +181,7 @@ impl KafkaSettings {
             .set("reconnect.backoff.max.ms", "2000")
             .set("socket.keepalive.enable", "true")
             .set("log.connection.close", "false");
+        self.secure(&mut config);
         for (name, value) in &self.properties {
             config.set(name, value);
         }
@@ -129,13 +196,13 @@ mod tests {
     #[test]
     fn what_the_promise_rests_on_cannot_be_set() {
         let mut settings = KafkaSettings::default();
-        assert_eq!(settings.validate(), Ok(()));
+        assert_eq!(settings.validate("kafka"), Ok(()));
         settings
             .properties
             .insert("isolation.level".into(), "read_uncommitted".into());
         assert!(
             settings
-                .validate()
+                .validate("kafka")
                 .unwrap_err()
                 .contains("kafka.properties.isolation.level")
         );

@@ -3,13 +3,14 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaError, KafkaSettings, REQUEST_TIMEOUT};
+use super::{Inquiry, KafkaError, KafkaSettings, REQUEST_TIMEOUT};
 
 /// How a topic is made, if it is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,26 +66,62 @@ impl TopicSettings {
 }
 
 /// Makes the topics that are missing. A topic that is there stays as it is, but its partition count
-/// must be the one in the settings.
+/// must be the one in the settings, and it must keep what the platform relies upon.
 ///
 /// # Errors
-/// The cluster does not answer, refuses, or has a topic with another partition count.
+/// The cluster does not answer, refuses, or has a topic that cannot be used.
 pub async fn ensure(
     kafka: &KafkaSettings,
     topics: &[(&str, &TopicSettings)],
 ) -> Result<(), KafkaError> {
+    let mut missing = Vec::new();
+    let mut there = Vec::new();
+    // Asked first: who may not make topics can still use those that are there.
+    let counts = partition_counts(kafka, topics).await?;
+    for ((setting, topic), count) in topics.iter().zip(counts) {
+        match count {
+            Some(found) => {
+                check_partitions(found, setting, topic)?;
+                there.push(*topic);
+            }
+            None => missing.push(*topic),
+        }
+    }
     let admin: AdminClient<DefaultClientContext> = kafka
         .client_config("contrail-topics")
         .create()
         .map_err(KafkaError::Settings)?;
-    let settings: Vec<[(&str, String); 4]> = topics
-        .iter()
-        .map(|(_, topic)| topic_config(topic))
-        .collect();
+    create(&admin, kafka, &missing).await?;
+    check_configs(&admin, &there).await
+}
+
+/// How many partitions each topic has; `None` for one that does not exist.
+async fn partition_counts(
+    kafka: &KafkaSettings,
+    topics: &[(&str, &TopicSettings)],
+) -> Result<Vec<Option<usize>>, KafkaError> {
+    let inquiry = Inquiry::new(kafka, "contrail-topics")?;
+    let names: Vec<String> = topics.iter().map(|(_, topic)| topic.name.clone()).collect();
+    let ask = move || names.iter().map(|name| inquiry.partitions(name)).collect();
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(counts) => counts,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &KafkaSettings,
+    topics: &[&TopicSettings],
+) -> Result<(), KafkaError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let settings: Vec<_> = topics.iter().map(|topic| topic_config(topic)).collect();
     let new_topics: Vec<NewTopic<'_>> = topics
         .iter()
         .zip(&settings)
-        .map(|((_, topic), settings)| {
+        .map(|(topic, settings)| {
             let new = NewTopic::new(
                 &topic.name,
                 topic.partitions,
@@ -105,25 +142,44 @@ pub async fn ensure(
             action: "cannot make topics".into(),
             source,
         })?;
-    for ((setting, topic), result) in topics.iter().zip(results) {
+    for (topic, result) in topics.iter().zip(results) {
         match result {
             Ok(_) => tracing::info!(
                 topic = topic.name,
                 partitions = topic.partitions,
                 "made topic"
             ),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
-                check_partitions(&admin, setting, topic).await?
-            }
+            // Somebody else was quicker; the next start compares it with the settings.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
-                return Err(KafkaError::Topic {
+                let action = format!("cannot make topic {name}");
+                let right = || {
+                    format!(
+                        "Create on topic {name} (or on the cluster), or make the topic yourself"
+                    )
+                };
+                let denied = KafkaError::denied(kafka, &ClientError::Global(code), &action, right);
+                return Err(denied.unwrap_or_else(|| KafkaError::Topic {
+                    reason: topic_refusal(code, topic),
                     topic: name,
-                    reason: code.to_string(),
-                });
+                }));
             }
         }
     }
     Ok(())
+}
+
+fn topic_refusal(code: RDKafkaErrorCode, topic: &TopicSettings) -> String {
+    match code {
+        RDKafkaErrorCode::InvalidReplicationFactor => format!(
+            "cannot be made with {} replicas: the cluster has fewer brokers ({code})",
+            topic.replication
+        ),
+        RDKafkaErrorCode::PolicyViolation => {
+            format!("the cluster's policy forbids its settings ({code}): make it yourself")
+        }
+        _ => format!("cannot be made: {code}"),
+    }
 }
 
 fn topic_config(topic: &TopicSettings) -> [(&'static str, String); 4] {
@@ -137,12 +193,7 @@ fn topic_config(topic: &TopicSettings) -> [(&'static str, String); 4] {
     ]
 }
 
-async fn check_partitions(
-    admin: &AdminClient<DefaultClientContext>,
-    setting: &str,
-    topic: &TopicSettings,
-) -> Result<(), KafkaError> {
-    let found = partition_count(admin.inner(), &topic.name)?;
+fn check_partitions(found: usize, setting: &str, topic: &TopicSettings) -> Result<(), KafkaError> {
     if i32::try_from(found) == Ok(topic.partitions) {
         return Ok(());
     }
@@ -154,28 +205,76 @@ async fn check_partitions(
     })
 }
 
-/// The number of partitions that a topic has.
-///
-/// # Errors
-/// The cluster does not answer, or has no such topic.
-pub fn partition_count<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-) -> Result<usize, KafkaError> {
-    let metadata = client
-        .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+/// Looks at the settings of topics that were there before.
+async fn check_configs(
+    admin: &AdminClient<DefaultClientContext>,
+    topics: &[&TopicSettings],
+) -> Result<(), KafkaError> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let resources: Vec<_> = topics
+        .iter()
+        .map(|topic| ResourceSpecifier::Topic(&topic.name))
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let answers = admin
+        .describe_configs(&resources, &options)
+        .await
         .map_err(|source| KafkaError::Request {
-            action: format!("cannot describe topic {topic}"),
+            action: "cannot ask for the settings of topics".into(),
             source,
         })?;
-    let found = metadata.topics().iter().find(|t| t.name() == topic);
-    match found.map(|t| t.partitions().len()) {
-        Some(partitions) if partitions > 0 => Ok(partitions),
-        _ => Err(KafkaError::Topic {
-            topic: topic.to_owned(),
-            reason: "does not exist; flight-producer makes it at its first start".into(),
-        }),
+    for (topic, answer) in topics.iter().zip(answers) {
+        match answer {
+            Ok(found) => {
+                let value = |name: &str| found.get(name)?.value.clone();
+                check_config(topic, value)?;
+            }
+            Err(code) => tracing::warn!(
+                topic = topic.name,
+                %code,
+                "cannot check the topic's settings: grant DescribeConfigs on it"
+            ),
+        }
     }
+    Ok(())
+}
+
+fn check_config(
+    topic: &TopicSettings,
+    value: impl Fn(&str) -> Option<String>,
+) -> Result<(), KafkaError> {
+    if let Some(found) = value("cleanup.policy") {
+        let (needed, reason) = match topic.compact {
+            true => (
+                "compact",
+                "the last checkpoint of a source must never expire",
+            ),
+            false => ("delete", "compaction would lose records"),
+        };
+        if found != needed {
+            return Err(KafkaError::TopicConfig {
+                topic: topic.name.clone(),
+                name: "cleanup.policy",
+                found,
+                needed,
+                reason,
+            });
+        }
+    }
+    for (name, wanted) in topic_config(topic) {
+        if let Some(found) = value(name).filter(|found| *found != wanted) {
+            tracing::info!(
+                topic = topic.name,
+                setting = name,
+                found,
+                wanted,
+                "the topic was there with a setting of its own, which stays"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The id that the cluster gave a topic when it was made. A topic that was deleted and made again
@@ -269,6 +368,35 @@ unsafe fn text(text: *const c_char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn topic(compact: bool) -> TopicSettings {
+        TopicSettings {
+            name: "t".into(),
+            partitions: 1,
+            replication: 1,
+            retention_ms: -1,
+            compact,
+            max_message_bytes: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn a_topic_that_would_lose_records_is_refused() {
+        let policy = |policy: &'static str| {
+            move |name: &str| (name == "cleanup.policy").then(|| policy.to_owned())
+        };
+        check_config(&topic(false), policy("delete")).unwrap();
+        check_config(&topic(true), policy("compact")).unwrap();
+        for (compact, found) in [(false, "compact,delete"), (true, "delete")] {
+            let message = check_config(&topic(compact), policy(found))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with(&format!("topic t has cleanup.policy = {found} and needs")),
+                "{message}"
+            );
+        }
+    }
 
     #[test]
     fn senseless_topics_are_named() {

@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use flight::kafka::{KafkaError, Trouble};
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -39,6 +41,7 @@ pub struct GroupContext {
     /// Queues that were split off before the assignment and wait for their threads.
     split: Mutex<HashMap<i32, PartitionQueue>>,
     consumer: OnceLock<Weak<GroupConsumer>>,
+    trouble: Trouble,
 }
 
 struct Assigned {
@@ -62,13 +65,18 @@ impl Drop for EndWatch {
 }
 
 impl ClientContext for GroupContext {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "{message}");
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.shared
-                .readiness
-                .set("kafka", Err(format!("no broker answers: {reason}")));
+        match self.trouble.note(&error, reason) {
+            Some(news) => {
+                tracing::warn!("kafka: {news}");
+                self.shared.readiness.set("kafka", Err(news));
+            }
+            None => tracing::debug!(%error, reason, "kafka"),
         }
-        tracing::warn!(%error, reason, "kafka");
     }
 }
 
@@ -205,6 +213,7 @@ impl Member {
             assigned: Mutex::default(),
             split: Mutex::default(),
             consumer: OnceLock::new(),
+            trouble: Trouble::new(&settings.kafka),
         };
         let mut config = settings.kafka.client_config("flight-ingester");
         config
@@ -262,7 +271,7 @@ impl Member {
                 drop(message);
                 tracing::error!("a record arrived outside its partition's queue");
             }
-            Some(Err(error)) => tracing::warn!(%error, "consumer"),
+            Some(Err(error)) => self.take_error(&error),
         }
         if self.consumer.context().shared.failed.is_cancelled() {
             return Err(IngestError::PartitionEnded);
@@ -281,6 +290,25 @@ impl Member {
             });
         }
         Ok(())
+    }
+
+    fn take_error(&self, error: &ClientError) {
+        let shared = &self.consumer.context().shared;
+        let settings = &shared.settings;
+        let right = || match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                format!("Read on group {}", settings.group.id)
+            }
+            _ => format!("Read and Describe on topic {}", settings.topic),
+        };
+        let action = format!("cannot read topic {}", settings.topic);
+        match KafkaError::denied(&settings.kafka, error, &action, right) {
+            Some(denied) => {
+                tracing::warn!("{denied}");
+                shared.readiness.set("kafka", Err(denied.to_string()));
+            }
+            None => tracing::warn!(%error, "consumer"),
+        }
     }
 
     /// Publishes what each partition holds, closes its range and leaves the group.

@@ -17,6 +17,10 @@ use lock::Lock;
 /// Table of the migrations that have run.
 const LEDGER: &str = "flight_data.schema_migrations";
 
+/// The first long-term release in which the order of geoToH3's arguments can be chosen
+/// (`geotoh3_argument_order`); it has all else that the tables use.
+const OLDEST_SERVER: (u32, u32) = (25, 8);
+
 /// One file of sql/migrations.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -84,6 +88,17 @@ pub enum MigrateError {
         /// Name of the migration.
         name: String,
     },
+    /// The server lacks what the tables and questions rest upon.
+    #[error(
+        "ClickHouse at {url} is version {found}: {}.{} or newer is needed",
+        OLDEST_SERVER.0, OLDEST_SERVER.1
+    )]
+    ServerTooOld {
+        /// The server.
+        url: String,
+        /// Its version.
+        found: String,
+    },
     /// Somebody else migrates for too long.
     #[error(
         "another process holds the migration lock: {holder}; wait for it, or drop table {table} if it is gone"
@@ -114,17 +129,26 @@ pub async fn migrate(
         name: "preparation".into(),
         source,
     };
-    store
-        .execute(
+    check_server(store).await?;
+    // What is there is not made again: that alone takes a right which a user of tables that are up to
+    // date need not have.
+    for (there, action, statement) in [
+        (
+            format!("SELECT count() FROM system.databases WHERE name = '{DATABASE}'"),
             "create database",
-            &format!("CREATE DATABASE IF NOT EXISTS {DATABASE}"),
-        )
-        .await
-        .map_err(prepare)?;
-    store
-        .execute("create ledger", &ledger_sql())
-        .await
-        .map_err(prepare)?;
+            format!("CREATE DATABASE IF NOT EXISTS {DATABASE}"),
+        ),
+        (
+            format!("SELECT count() FROM system.tables WHERE database || '.' || name = '{LEDGER}'"),
+            "create ledger",
+            ledger_sql(),
+        ),
+    ] {
+        let count = store.rows::<u64>(action, &there).await.map_err(prepare)?;
+        if count != [1] {
+            store.execute(action, &statement).await.map_err(prepare)?;
+        }
+    }
     if pending(store, migrations).await?.is_empty() {
         return Ok(Vec::new());
     }
@@ -132,6 +156,34 @@ pub async fn migrate(
     let done = run_pending(store, migrations).await;
     lock.release().await;
     done
+}
+
+/// Asks the server for its version.
+///
+/// # Errors
+/// It is too old, or does not answer.
+pub async fn check_server(store: &Store) -> Result<(), MigrateError> {
+    let versions = store
+        .rows::<String>("version", "SELECT version()")
+        .await
+        .map_err(|source| MigrateError::Store {
+            name: "version".into(),
+            source,
+        })?;
+    let found = versions.concat();
+    match version(&found) {
+        Some(version) if version < OLDEST_SERVER => Err(MigrateError::ServerTooOld {
+            url: store.url().to_owned(),
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Year and month in `25.8.1.5101`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn ledger_sql() -> String {
@@ -200,6 +252,14 @@ async fn pending(store: &Store, migrations: &[Migration]) -> Result<Vec<Migratio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(version("26.7.2.1"), Some((26, 7)));
+        assert!(version("25.10.1.1").unwrap() > OLDEST_SERVER);
+        assert!(version("24.12.1.1").unwrap() < OLDEST_SERVER);
+        assert_eq!(version("head"), None);
+    }
 
     #[test]
     fn every_file_is_known_and_in_order() {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use flight::backoff::Backoff;
 use flight::failpoint;
+use flight::kafka::KafkaError;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::field::Empty;
@@ -77,9 +78,15 @@ impl Partition {
         let commit = |partition: &Self| {
             let failed = |source| {
                 partition.shared.metrics.commit_errors.inc();
-                IngestError::Kafka {
-                    action: format!("cannot commit offset {offset}"),
-                    source,
+                let action = format!("cannot commit offset {offset}");
+                let settings = &partition.shared.settings;
+                let right = || {
+                    let (group, topic) = (&settings.group.id, &settings.topic);
+                    format!("Read on group {group}, Read and Describe on topic {topic}")
+                };
+                match KafkaError::denied(&settings.kafka, &source, &action, right) {
+                    Some(denied) => denied.into(),
+                    None => IngestError::Kafka { action, source },
                 }
             };
             let mut list = TopicPartitionList::with_capacity(1);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use clickhouse::{Client, Compression};
 use thiserror::Error;
 
-use crate::settings::ClickhouseSettings;
+use flight::clickhouse::{ClickhouseSettings, advice};
+use flight::tls;
 
 /// Database of everything.
 pub const DATABASE: &str = "flight_data";
@@ -46,6 +47,9 @@ pub enum StoreError {
         /// What happened.
         reason: String,
     },
+    /// A file that the settings name cannot be used.
+    #[error("{0}")]
+    Settings(String),
 }
 
 impl StoreError {
@@ -54,6 +58,7 @@ impl StoreError {
         match self {
             Self::Refused { .. } => "refused",
             Self::Away { .. } => "away",
+            Self::Settings(_) => "settings",
         }
     }
 }
@@ -78,22 +83,28 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// A store for `settings`. Nothing is asked of the server yet.
-    pub fn new(settings: &ClickhouseSettings) -> Self {
-        let client = Client::default()
-            .with_url(&settings.url)
-            .with_user(&settings.user)
-            .with_password(settings.password.expose())
+    ///
+    /// # Errors
+    /// A file of the TLS settings cannot be used.
+    pub fn new(settings: &ClickhouseSettings) -> Result<Self, StoreError> {
+        let client = settings
+            .client("clickhouse")
+            .map_err(StoreError::Settings)?
             .with_product_info("flight-ingester", env!("CARGO_PKG_VERSION"))
-            .with_validation(false)
             // Compressing costs more than sending, next door and on a local network.
             .with_compression(Compression::None);
-        Self {
+        Ok(Self {
             client,
             url: settings.url.clone(),
             insert_timeout: Duration::from_millis(settings.insert_timeout_ms),
             query_timeout: Duration::from_millis(settings.query_timeout_ms),
             insert_sql: insert::statement(),
-        }
+        })
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Runs one statement that returns nothing.
@@ -144,11 +155,8 @@ impl Store {
         match error {
             clickhouse::error::Error::BadResponse(message) => {
                 let code = error_code(&message);
-                let hint = match code {
-                    516 => " (clickhouse.user and clickhouse.password are wrong)",
-                    _ => "",
-                };
-                let message = format!("{}{hint}", message.trim());
+                let advice = advice(code).map_or(String::new(), |advice| format!(" ({advice})"));
+                let message = format!("{}{advice}", message.trim());
                 StoreError::Refused {
                     url: self.url.clone(),
                     action,
@@ -156,17 +164,11 @@ impl Store {
                     message,
                 }
             }
-            other => {
-                let mut cause: &dyn std::error::Error = &other;
-                while let Some(inner) = cause.source() {
-                    cause = inner;
-                }
-                StoreError::Away {
-                    url: self.url.clone(),
-                    action,
-                    reason: cause.to_string(),
-                }
-            }
+            other => StoreError::Away {
+                url: self.url.clone(),
+                action,
+                reason: tls::explain(&other, &self.url, "clickhouse.tls.ca_file"),
+            },
         }
     }
 }
@@ -182,6 +184,31 @@ fn error_code(message: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operator_can_do_is_said() {
+        let store = Store::new(&ClickhouseSettings::default()).unwrap();
+        for (answer, code, advice) in [
+            (
+                "Code: 497. DB::Exception: flight: Not enough privileges. To execute this query, it's necessary to have the grant INSERT(a) ON flight_data.flight_positions. (ACCESS_DENIED)",
+                497,
+                "grant it to the user, see docs/external.md",
+            ),
+            (
+                "Code: 516. DB::Exception: flight: Authentication failed",
+                516,
+                "clickhouse.user and clickhouse.password",
+            ),
+        ] {
+            let error = clickhouse::error::Error::BadResponse(answer.to_owned());
+            let error = store.explain("insert", error);
+            assert!(matches!(error, StoreError::Refused { code: found, .. } if found == code));
+            let text = error.to_string();
+            assert!(text.contains(answer) && text.contains(advice), "{text}");
+        }
+    }
+
     #[test]
     fn the_code_is_read_from_the_message() {
         assert_eq!(

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flight::kafka::KafkaSettings;
 use flight::kafka::topics::{self, TopicSettings};
+use flight::kafka::{Inquiry, KafkaSettings};
 use flight::position::Identified;
 use flight_ingester::range::{RangeCommit, Standing, standing};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -40,9 +40,9 @@ pub fn delete_topic(kafka: &KafkaSettings, name: &str) {
     let deleted = wait_for(admin(kafka).delete_topics(&[name], &AdminOptions::new())).unwrap();
     deleted[0].as_ref().unwrap();
     // The answer may come before the name is free.
-    let client: BaseConsumer = kafka.client_config("test").create().unwrap();
+    let inquiry = Inquiry::new(kafka, "test").unwrap();
     eventually("the topic is gone", TIMEOUT, || {
-        topics::partition_count(client.client(), name).is_err()
+        inquiry.partitions(name).unwrap().is_none()
     });
 }
 
@@ -167,7 +167,10 @@ pub fn read_all(kafka: &KafkaSettings, topic: &str) -> Vec<Raw> {
         .set("isolation.level", "read_committed")
         .create()
         .unwrap();
-    let count = topics::partition_count(consumer.client(), topic).unwrap();
+    let count = Inquiry::new(kafka, "test")
+        .unwrap()
+        .partition_count(topic)
+        .unwrap();
     let mut partitions = TopicPartitionList::new();
     for partition in 0..count as i32 {
         partitions

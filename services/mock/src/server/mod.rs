@@ -180,7 +180,7 @@ pub async fn serve(
 /// The source has nothing to give while the machine's clock is before the epoch: not ready then.
 async fn watch_clock(feed: Feed, admin: Admin, shutdown: Shutdown) {
     let epoch_ms = feed.simulator().parameters().epoch_ms;
-    let epoch = crate::civil::format_instant(epoch_ms);
+    let epoch = flight::calendar::format_instant(epoch_ms);
     if feed::now_ms() < epoch_ms {
         let why = format!(
             "the log begins at {epoch}, which is to come: set the clock, or an earlier epoch"

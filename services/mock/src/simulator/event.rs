@@ -4,7 +4,7 @@
 use flight::position::Position;
 
 use super::digits;
-use crate::civil::{DAY_MS, date_from_days};
+use flight::calendar::{DAY_MS, date_from_days};
 
 /// No event's JSON is longer, in bytes.
 pub const MAX_EVENT_BYTES: usize = 320;

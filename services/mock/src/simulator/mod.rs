@@ -17,9 +17,9 @@ pub mod rotation;
 use flight::position::Position;
 use thiserror::Error;
 
-use crate::civil::format_instant;
 use catalog::Catalog;
 pub use event::{Event, MAX_EVENT_BYTES};
+use flight::calendar::format_instant;
 use hash::{Draw, draw};
 use rotation::Fleet;
 

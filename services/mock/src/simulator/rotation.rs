@@ -11,7 +11,7 @@ use super::catalog::Catalog;
 use super::geo::GreatCircle;
 use super::hash::{Draw, draw, index, unit};
 use super::profile::{LegShape, MIN_LEG_NM, Profile};
-use crate::civil::DAY_MS;
+use flight::calendar::DAY_MS;
 
 /// Legs leave their gate at multiples of this, in milliseconds.
 const TIMETABLE_MS: i64 = 5 * 60_000;

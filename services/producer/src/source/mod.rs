@@ -43,6 +43,9 @@ pub enum SourceError {
         /// What happened.
         reason: String,
     },
+    /// No connection by TLS can be tried: the files that the settings name are not what they were.
+    #[error("{0}")]
+    Tls(String),
     /// It closed the connection.
     #[error("source closed the connection{0}")]
     Closed(String),
@@ -138,7 +141,7 @@ pub(crate) async fn describe(
     let url = settings.address("http", DESCRIPTOR_PATH);
     let away = |error: reqwest::Error| SourceError::Away {
         url: url.clone(),
-        reason: flight::root_cause(&error),
+        reason: flight::tls::explain(&error, &url, "source.tls.ca_file"),
     };
     let ask = async {
         http.get(&url)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{CONNECT_TIMEOUT, MAX_FRAME_BYTES, Reader, SourceError, describe};
-use flight::root_cause;
+use flight::tls;
 
 /// Most events that are handed on together.
 const GROUP_EVENTS: usize = 5_000;
@@ -23,7 +23,7 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Infallible, SourceError>
     let url = reader.settings.address("http", SSE_PATH);
     let away = |error: reqwest::Error| SourceError::Away {
         url: url.clone(),
-        reason: root_cause(&error),
+        reason: tls::explain(&error, &url, "source.tls.ca_file"),
     };
     let request = reader
         .http

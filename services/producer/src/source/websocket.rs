@@ -5,12 +5,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use flight::source::{ClientFrame, Frame, ServerFrame, WEBSOCKET_PATH, parse_frame};
+use flight::tls;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+};
 
 use super::{CONNECT_TIMEOUT, MAX_FRAME_BYTES, Reader, SourceError};
 
@@ -62,7 +65,13 @@ impl Connection {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_FRAME_BYTES))
             .max_frame_size(Some(MAX_FRAME_BYTES));
-        let connect = connect_async_with_config(&url, Some(limits), true);
+        let connector = reader
+            .settings
+            .tls
+            .connector("source.tls")
+            .map(Connector::NativeTls)
+            .map_err(SourceError::Tls)?;
+        let connect = connect_async_tls_with_config(&url, Some(limits), true, Some(connector));
         let (socket, _) = timeout(CONNECT_TIMEOUT, connect)
             .await
             .map_err(|_| SourceError::Silent(CONNECT_TIMEOUT.as_secs()))?
@@ -168,7 +177,7 @@ fn range_of(whole: &[u8], part: &[u8]) -> Range<usize> {
 fn away(url: &str, error: &tokio_tungstenite::tungstenite::Error) -> SourceError {
     SourceError::Away {
         url: url.to_owned(),
-        reason: error.to_string(),
+        reason: tls::explain(error, url, "source.tls.ca_file"),
     }
 }
 

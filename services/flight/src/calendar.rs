@@ -1,4 +1,4 @@
-//! The calendar, as far as the simulator needs it: instants in RFC 3339 and back.
+//! The calendar: instants in RFC 3339 and back.
 //!
 //! The conversions between days and dates are Howard Hinnant's (`days_from_civil`,
 //! `civil_from_days`): proleptic Gregorian, exact for every year that is used here.
@@ -102,16 +102,16 @@ fn numbers<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> O
 
 /// An instant as RFC 3339 in UTC, with milliseconds only where there are any.
 pub fn format_instant(ms: i64) -> String {
+    format_instant_ms(ms).replace(".000Z", "Z")
+}
+
+/// An instant as RFC 3339 in UTC, always to the millisecond: `2026-11-23T20:19:04.120Z`.
+pub fn format_instant_ms(ms: i64) -> String {
     let (year, month, day) = date_from_days(ms.div_euclid(DAY_MS));
     let in_day = ms.rem_euclid(DAY_MS);
     let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
     let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-    let fraction = if milli == 0 {
-        String::new()
-    } else {
-        format!(".{milli:03}")
-    };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
 #[cfg(test)]
