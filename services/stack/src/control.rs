@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::external::Externals;
 use crate::layout::Layout;
 use crate::supervisor::{Status, Supervisor, Verb};
 
@@ -89,6 +90,7 @@ fn short(socket: &Path) -> io::Result<ShortPath> {
 pub fn serve(
     layout: &Layout,
     supervisor: Arc<Supervisor>,
+    externals: &Externals,
     down: Arc<AtomicBool>,
 ) -> io::Result<()> {
     let socket = layout.socket();
@@ -98,31 +100,43 @@ pub fn serve(
         _ => {}
     }
     let listener = UnixListener::bind(short(&socket)?.path)?;
+    let externals = externals.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (supervisor, down) = (Arc::clone(&supervisor), Arc::clone(&down));
+            let externals = externals.clone();
             std::thread::spawn(move || {
                 // A peer that went away needs no answer.
-                let _ = converse(&stream, &supervisor, &down);
+                let _ = converse(&stream, &supervisor, &externals, &down);
             });
         }
     });
     Ok(())
 }
 
-fn converse(stream: &UnixStream, supervisor: &Supervisor, down: &AtomicBool) -> io::Result<()> {
+fn converse(
+    stream: &UnixStream,
+    supervisor: &Supervisor,
+    externals: &Externals,
+    down: &AtomicBool,
+) -> io::Result<()> {
+    let statuses = || {
+        let mut statuses = externals.statuses();
+        statuses.extend(supervisor.statuses());
+        statuses
+    };
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
-        Ok(Request::Status) => Answer::Ok(supervisor.statuses()),
+        Ok(Request::Status) => Answer::Ok(statuses()),
         Ok(Request::Down) => {
             down.store(true, Ordering::SeqCst);
-            Answer::Ok(supervisor.statuses())
+            Answer::Ok(statuses())
         }
         Ok(Request::Ask { verb, name }) => match supervisor.ask(&name, verb) {
-            Ok(()) => Answer::Ok(supervisor.statuses()),
+            Ok(()) => Answer::Ok(statuses()),
             Err(error) => Answer::Error(error.to_string()),
         },
         Err(error) => Answer::Error(format!("this is no command: {error}")),
@@ -181,7 +195,13 @@ mod tests {
         ));
         let supervisor = Arc::new(Supervisor::start(Vec::new(), Box::new(|_| {})));
         let down = Arc::new(AtomicBool::new(false));
-        serve(&layout, supervisor, Arc::clone(&down)).unwrap();
+        serve(
+            &layout,
+            supervisor,
+            &Externals::default(),
+            Arc::clone(&down),
+        )
+        .unwrap();
         assert_eq!(send(&layout, &Request::Status).unwrap(), []);
         let ask = Request::Ask {
             verb: Verb::Kill,

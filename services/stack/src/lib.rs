@@ -9,6 +9,7 @@ pub mod clock;
 pub mod component;
 pub mod components;
 pub mod control;
+pub mod external;
 pub mod http;
 pub mod kafka_probe;
 pub mod layout;

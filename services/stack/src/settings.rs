@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use flight::clickhouse::ClickhouseSettings;
 use flight::config::Validate;
+use flight::kafka::KafkaSettings;
+use flight::registry::RegistrySettings;
 use serde::{Deserialize, Serialize};
 
 use crate::component::Component;
@@ -65,6 +68,9 @@ pub struct Kafka {
     pub java_options: Vec<String>,
     /// Environment variables for the process.
     pub env: Environment,
+    /// A cluster that is there already, to be used in place of a broker of this stack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<KafkaSettings>,
 }
 
 impl Default for Kafka {
@@ -74,6 +80,7 @@ impl Default for Kafka {
             properties: BTreeMap::new(),
             java_options: Vec::new(),
             env: Environment::new(),
+            external: None,
         }
     }
 }
@@ -90,6 +97,9 @@ pub struct Registry {
     pub java_options: Vec<String>,
     /// Environment variables for the process.
     pub env: Environment,
+    /// A registry that is there already, to be used in place of one of this stack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<RegistrySettings>,
 }
 
 impl Default for Registry {
@@ -99,6 +109,7 @@ impl Default for Registry {
             properties: BTreeMap::new(),
             java_options: Vec::new(),
             env: Environment::new(),
+            external: None,
         }
     }
 }
@@ -116,6 +127,9 @@ pub struct Clickhouse {
     pub library: Option<PathBuf>,
     /// Environment variables for the process.
     pub env: Environment,
+    /// A server that is there already, to be used in place of the embedded engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<ClickhouseSettings>,
 }
 
 impl Default for Clickhouse {
@@ -125,6 +139,7 @@ impl Default for Clickhouse {
             password: "admin".into(),
             library: None,
             env: Environment::new(),
+            external: None,
         }
     }
 }
@@ -152,6 +167,23 @@ pub struct Service {
 }
 
 impl Settings {
+    /// Whether a component is there already, and not run by this stack.
+    pub fn is_external(&self, component: Component) -> bool {
+        match component {
+            Component::Kafka => self.kafka.external.is_some(),
+            Component::Registry => self.registry.external.is_some(),
+            Component::Clickhouse => self.clickhouse.external.is_some(),
+            Component::Mock | Component::Producer | Component::Ingester => false,
+        }
+    }
+
+    /// The components that this stack runs when it runs all it can.
+    pub fn own(&self) -> Vec<Component> {
+        let mut own = Component::ALL.to_vec();
+        own.retain(|component| !self.is_external(*component));
+        own
+    }
+
     /// The environment variables set for a component.
     pub fn env(&self, component: Component) -> &Environment {
         match component {
@@ -178,6 +210,19 @@ impl Settings {
 }
 
 impl Validate for Settings {
+    fn read_secrets(&mut self) -> Result<(), String> {
+        if let Some(kafka) = &mut self.kafka.external {
+            kafka.read_secrets("kafka.external")?;
+        }
+        if let Some(registry) = &mut self.registry.external {
+            registry.read_secrets("registry.external")?;
+        }
+        if let Some(clickhouse) = &mut self.clickhouse.external {
+            clickhouse.read_secrets("clickhouse.external")?;
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.port_offset > MAX_OFFSET {
             return Err(format!(
@@ -196,6 +241,15 @@ impl Validate for Settings {
         }
         if self.mock.period_ms == Some(0) {
             return Err("mock.period_ms must be at least 1".into());
+        }
+        if let Some(kafka) = &self.kafka.external {
+            kafka.validate("kafka.external")?;
+        }
+        if let Some(registry) = &self.registry.external {
+            registry.validate("registry.external")?;
+        }
+        if let Some(clickhouse) = &self.clickhouse.external {
+            clickhouse.validate("clickhouse.external")?;
         }
         Ok(())
     }
@@ -226,6 +280,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_external_is_not_run_here() {
+        let settings = read(
+            "[kafka.external]\nbrokers = \"broker:9093\"\nsecurity = \"tls\"\n\
+             [clickhouse.external]\nurl = \"https://db:8443\"\n",
+        )
+        .unwrap();
+        assert!(settings.is_external(Component::Kafka));
+        assert!(!settings.own().contains(&Component::Clickhouse));
+        assert!(settings.own().contains(&Component::Registry));
+        assert_eq!(Settings::default().own(), Component::ALL);
+    }
+
+    #[test]
     fn typos_and_senseless_values_are_named() {
         for (text, named) in [
             ("port_ofset = 1", "port_ofset"),
@@ -233,6 +300,16 @@ mod tests {
             ("port_offset = 40000", "port_offset"),
             ("[mock]\nfleet = 0", "mock.fleet"),
             ("[kafka]\nheap_mib = 1", "kafka.heap_mib"),
+            ("[kafka.external]\nbroker = \"x\"", "broker"),
+            ("[kafka.external]\nsecurity = \"ssl\"", "security"),
+            (
+                "[registry.external]\nurl = \"here\"",
+                "registry.external.url",
+            ),
+            (
+                "[clickhouse.external]\npassword_file = \"/nowhere\"",
+                "clickhouse.external.password_file",
+            ),
         ] {
             let message = read(text).unwrap_err();
             assert!(message.contains(named), "{message}");

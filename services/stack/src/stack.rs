@@ -27,6 +27,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::component::{Component, UnknownComponent};
 use crate::components::{self, Context};
+use crate::external::Externals;
 use crate::layout::Layout;
 use crate::parts::{Part, PartError, Parts};
 use crate::ports::{self, FreeOffset, PortInUse};
@@ -73,6 +74,17 @@ pub enum StackError {
          the programs", .0.display()
     )]
     Binary(PathBuf),
+    /// It is to be started and is external.
+    #[error(
+        "{component} is external ({location}) and is not started here: leave it out of --only, or \
+         take {component}.external out of contrail.toml"
+    )]
+    External {
+        /// Which one.
+        component: Component,
+        /// Where it is.
+        location: String,
+    },
     /// A file or directory cannot be used.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
@@ -226,10 +238,11 @@ impl Builder {
             temporary = Some(directory);
         }
         let layout = Layout::new(&self.settings).map_err(StackError::System)?;
-        let components = self.only.unwrap_or_else(|| Component::ALL.to_vec());
+        let components = self.only.unwrap_or_else(|| self.settings.own());
         // Before the ports: of a stack that runs already, ports in use are no news.
         let lock = lock_state(&layout)?;
         let context = check(self.settings, layout, &components)?;
+        let externals = Externals::watch(&context, &components);
         ports::check(&components, context.settings.port_offset, PORT_PATIENCE)?;
         let services = components
             .iter()
@@ -240,6 +253,7 @@ impl Builder {
             supervisor: Arc::new(Supervisor::start(services, observer)),
             context,
             components,
+            externals,
             _offset: offset,
             _lock: lock,
             _temporary: temporary,
@@ -265,6 +279,12 @@ fn check(
         java,
     };
     for &component in components {
+        if context.settings.is_external(component) {
+            return Err(StackError::External {
+                component,
+                location: context.location(component),
+            });
+        }
         if let Some(name) = component.binary() {
             let path = context.binary(name);
             if !path.is_file() {
@@ -327,6 +347,7 @@ pub struct Stack {
     supervisor: Arc<Supervisor>,
     context: Context,
     components: Vec<Component>,
+    externals: Externals,
     _offset: Option<FreeOffset>,
     _lock: Flock<File>,
     _temporary: Option<TemporaryDirectory>,
@@ -383,9 +404,16 @@ impl Stack {
         Warehouse::new(&self.context)
     }
 
-    /// What each component is at.
+    /// The external servers that it uses.
+    pub fn externals(&self) -> &Externals {
+        &self.externals
+    }
+
+    /// What each component is at, and each external server that they use.
     pub fn statuses(&self) -> Vec<Status> {
-        self.supervisor.statuses()
+        let mut statuses = self.externals.statuses();
+        statuses.extend(self.supervisor.statuses());
+        statuses
     }
 
     /// What one component is at.

@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use flight::config::Secret;
+use flight::tls::{self, TlsSettings};
+
 use crate::component::Component;
 use crate::components::Context;
-use crate::http::{Request, encode};
+use crate::http::{Request, Response, encode};
 
 /// The rate shown is that of this span.
 const RATE_OVER: Duration = Duration::from_secs(10);
@@ -13,19 +16,35 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 /// Where ClickHouse is and who asks.
 #[derive(Debug, Clone)]
 pub struct Warehouse {
-    port: u16,
+    server: Server,
     user: String,
-    password: String,
+    password: Secret,
+}
+
+/// The engine of this stack is asked without ceremony. What is external may be far and behind TLS.
+#[derive(Debug, Clone)]
+enum Server {
+    Local { port: u16 },
+    External { url: String, tls: TlsSettings },
 }
 
 impl Warehouse {
-    /// The stack's own.
+    /// The one that a stack uses.
     pub fn new(context: &Context) -> Self {
-        let settings = &context.settings.clickhouse;
+        let settings = context.clickhouse();
+        let server = match context.settings.is_external(Component::Clickhouse) {
+            true => Server::External {
+                url: settings.url.trim_end_matches('/').to_owned(),
+                tls: settings.tls,
+            },
+            false => Server::Local {
+                port: context.port(Component::Clickhouse),
+            },
+        };
         Self {
-            port: context.port(Component::Clickhouse),
-            user: settings.user.clone(),
-            password: settings.password.clone(),
+            server,
+            user: settings.user,
+            password: settings.password,
         }
     }
 
@@ -45,26 +64,77 @@ impl Warehouse {
         for (name, value) in parameters {
             path.push_str(&format!("&param_{}={}", encode(name), encode(value)));
         }
+        let sql = sql.trim().trim_end_matches(';');
+        match &self.server {
+            Server::Local { port } => self.ask_local(*port, &path, sql, timeout),
+            Server::External { url, tls } => self.ask_external(url, tls, &path, sql, timeout),
+        }
+    }
+
+    fn ask_local(
+        &self,
+        port: u16,
+        path: &str,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<String, String> {
         Request {
             method: "POST",
-            port: self.port,
-            path: &path,
+            port,
+            path,
             headers: &[
                 ("X-ClickHouse-User", &self.user),
-                ("X-ClickHouse-Key", &self.password),
+                ("X-ClickHouse-Key", self.password.expose()),
             ],
-            body: sql.trim().trim_end_matches(';'),
+            body: sql,
             timeout,
         }
         .send()
         .map_err(|error| {
             format!(
-                "ClickHouse on port {} cannot be asked ({error}): is the stack running? `contrail \
-                 status` tells",
-                self.port
+                "ClickHouse on port {port} cannot be asked ({error}): is the stack running? \
+                 `contrail status` tells"
             )
         })?
         .success()
+    }
+
+    fn ask_external(
+        &self,
+        url: &str,
+        tls: &TlsSettings,
+        path: &str,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<String, String> {
+        const CA_SETTING: &str = "clickhouse.external.tls.ca_file";
+        let away = |error: reqwest::Error| {
+            let why = tls::explain(&error, url, CA_SETTING);
+            format!("ClickHouse at {url} cannot be asked: {why}")
+        };
+        let client = reqwest::blocking::Client::builder()
+            .tls_backend_preconfigured(tls.connector("clickhouse.external.tls")?)
+            .timeout(timeout)
+            .build()
+            .map_err(away)?;
+        let answer = client
+            .post(format!("{url}{path}"))
+            .header("X-ClickHouse-User", &self.user)
+            .header("X-ClickHouse-Key", self.password.expose())
+            .body(sql.to_owned())
+            .send()
+            .map_err(away)?;
+        let (status, body) = (answer.status().as_u16(), answer.text().map_err(away)?);
+        Response { status, body }.success()
+    }
+
+    /// Asks for a sign of life, as the user of the settings.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub fn ping(&self) -> Result<(), String> {
+        self.query("SELECT 1", &[], "TabSeparated", Duration::from_secs(5))
+            .map(drop)
     }
 
     /// Rows in the table of positions. ClickHouse knows it without reading any.

@@ -95,7 +95,7 @@ pub fn table(statuses: &[Status], colour: bool) -> String {
         let state = format!("{:<11}", status.state.name());
         let state = match (colour, status.state) {
             (false, _) => state,
-            (true, State::Ready) => format!("\x1b[32m{state}\x1b[0m"),
+            (true, State::Ready | State::External) => format!("\x1b[32m{state}\x1b[0m"),
             (true, State::Stopped | State::Waiting) => format!("\x1b[2m{state}\x1b[0m"),
             (true, State::Starting | State::Stopping) => format!("\x1b[33m{state}\x1b[0m"),
             (true, State::Unready | State::Restarting) => format!("\x1b[31m{state}\x1b[0m"),

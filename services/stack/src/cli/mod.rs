@@ -61,7 +61,7 @@ enum Command {
     /// Account for every event: print a report as JSON, exit 1 on anything missing, doubled or changed.
     Verify(verify::VerifyArgs),
     /// Fetch what the stack runs and is not built here.
-    Parts,
+    Parts(up::OnlyArgs),
     /// Remove all data and logs.
     Reset(reset::ResetArgs),
     /// Print the settings in effect, or what is wrong with them.
@@ -106,15 +106,28 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
         Command::Logs(args) => tail::logs(&layout, &args)?,
         Command::Query(args) => query::query(layout, settings, &args)?,
         Command::Verify(args) => return verify::run(layout, settings, &args),
-        Command::Parts => parts(&layout)?,
-        Command::Reset(args) => reset::reset(&layout, &args)?,
+        Command::Parts(args) => parts(&layout, &settings, args)?,
+        Command::Reset(args) => reset::reset(layout, settings, &args)?,
         Command::CheckConfig => return Ok(ExitCode::from(EXIT_CONFIG)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn parts(layout: &Layout) -> Result<(), Failure> {
-    let fetched = Parts::new(&layout.parts).ensure(&Part::ALL, &|line| println!("{line}"))?;
+/// Fetches the parts of what `contrail up` would start.
+fn parts(layout: &Layout, settings: &Settings, args: up::OnlyArgs) -> Result<(), Failure> {
+    let mut wanted: Vec<Part> = args
+        .only
+        .unwrap_or_else(|| settings.own())
+        .into_iter()
+        .filter_map(Part::of)
+        .collect();
+    // One that is given takes the place of the download.
+    wanted.retain(|part| *part != Part::Engine || settings.clickhouse.library.is_none());
+    if wanted.is_empty() {
+        println!("nothing to fetch");
+        return Ok(());
+    }
+    let fetched = Parts::new(&layout.parts).ensure(&wanted, &|line| println!("{line}"))?;
     if !fetched {
         println!("all parts are in {}", layout.parts.display());
     }

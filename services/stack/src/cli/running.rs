@@ -52,6 +52,9 @@ pub fn ask(layout: &Layout, verb: Verb, target: &Target) -> Result<(), Failure> 
             .ok_or_else(|| ControlError::Refused(format!("{name} is not part of this stack")))
     };
     let before = of(control::send(layout, &Request::Status)?)?;
+    if before.state == State::External {
+        return Err(format!("{name} is external: contrail does not start or stop it").into());
+    }
     control::send(
         layout,
         &Request::Ask {

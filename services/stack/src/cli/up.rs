@@ -24,10 +24,16 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
-pub struct UpArgs {
-    /// Start these and nothing else, with commas between: kafka,registry,clickhouse.
+pub struct OnlyArgs {
+    /// These and nothing else, with commas between: mock,producer,ingester.
     #[arg(long, value_delimiter = ',', value_parser = component, value_name = "NAMES")]
-    only: Option<Vec<Component>>,
+    pub only: Option<Vec<Component>>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    start: OnlyArgs,
     /// Number of aircraft that are simulated.
     #[arg(long, value_name = "AIRCRAFT", value_parser = clap::value_parser!(u32).range(1..))]
     fleet: Option<u32>,
@@ -48,12 +54,13 @@ pub fn up(args: UpArgs, mut settings: Settings) -> Result<(), Failure> {
     let mut builder = Stack::builder()
         .settings(settings)
         .observer(move |notice| theirs.line(&format!("{:<11} {}", notice.name, notice.text)));
-    if let Some(only) = args.only {
+    if let Some(only) = args.start.only {
         builder = builder.only(only);
     }
     let stack = builder.launch()?;
     let down = Arc::new(AtomicBool::new(false));
-    control::serve(&layout, Arc::clone(stack.supervisor()), Arc::clone(&down))
+    let supervisor = Arc::clone(stack.supervisor());
+    control::serve(&layout, supervisor, stack.externals(), Arc::clone(&down))
         .map_err(|error| format!("cannot listen on {}: {error}", layout.socket().display()))?;
     let flow = watch_rows(&stack);
     let mut watch = Watch {
@@ -76,7 +83,12 @@ pub fn up(args: UpArgs, mut settings: Settings) -> Result<(), Failure> {
 
 /// Rows of the table, counted by a thread of its own while the stack holds ClickHouse.
 fn watch_rows(stack: &Stack) -> Option<Arc<Mutex<Flow>>> {
-    if !stack.components().contains(&Component::Clickhouse) {
+    let is_external = stack.context().settings.is_external(Component::Clickhouse);
+    let counted_here = match is_external {
+        true => Component::Ingester,
+        false => Component::Clickhouse,
+    };
+    if !stack.components().contains(&counted_here) {
         return None;
     }
     let flow = Arc::new(Mutex::new(Flow::default()));
@@ -131,12 +143,12 @@ impl Watch<'_> {
             .stack
             .statuses()
             .iter()
-            .all(|status| status.state == State::Ready);
+            .all(|status| matches!(status.state, State::Ready | State::External));
         all && (!self.is_whole() || self.with_flow(Flow::is_moving).unwrap_or(false))
     }
 
     fn is_whole(&self) -> bool {
-        self.stack.components().len() == Component::ALL.len()
+        self.stack.components().len() == self.stack.context().settings.own().len()
     }
 
     fn with_flow<T>(&self, question: impl FnOnce(&Flow) -> T) -> Option<T> {
@@ -154,15 +166,18 @@ impl Watch<'_> {
         };
         self.console.line(&format!("ready in {seconds:.1} s{what}"));
         let stack = self.stack;
-        for &component in stack.components() {
+        for component in Component::ALL {
+            let settings = &stack.context().settings;
+            if !stack.components().contains(&component) && !settings.is_external(component) {
+                continue;
+            }
             let address = match component {
                 Component::Kafka => format!("{} (Kafka protocol)", stack.brokers()),
                 Component::Registry => stack.registry_url(),
-                Component::Clickhouse => format!(
-                    "{} (user {})",
-                    stack.url(component),
-                    stack.context().settings.clickhouse.user
-                ),
+                Component::Clickhouse => {
+                    let user = stack.context().clickhouse().user;
+                    format!("{} (user {user})", stack.url(component))
+                }
                 Component::Mock => format!("{}/v1/flights/stream", stack.url(component)),
                 Component::Producer | Component::Ingester => {
                     format!("{}/metrics", stack.url(component))

@@ -9,6 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flight::clickhouse::ClickhouseSettings;
+use flight::config::Secret;
+use flight::kafka::KafkaSettings;
+use flight::registry::RegistrySettings;
+
 use crate::component::Component;
 use crate::http;
 use crate::layout::Layout;
@@ -42,19 +47,68 @@ impl Context {
         ports::port(component, self.settings.port_offset)
     }
 
+    /// How Kafka is reached.
+    pub fn kafka(&self) -> KafkaSettings {
+        let local = || KafkaSettings {
+            brokers: self.address(Component::Kafka),
+            ..KafkaSettings::default()
+        };
+        self.settings.kafka.external.clone().unwrap_or_else(local)
+    }
+
+    /// How the registry is reached.
+    pub fn registry(&self) -> RegistrySettings {
+        let local = || RegistrySettings {
+            url: format!(
+                "http://{}{REGISTRY_BASE_PATH}",
+                self.address(Component::Registry)
+            ),
+            ..RegistrySettings::default()
+        };
+        self.settings
+            .registry
+            .external
+            .clone()
+            .unwrap_or_else(local)
+    }
+
+    /// How ClickHouse is reached.
+    pub fn clickhouse(&self) -> ClickhouseSettings {
+        let settings = &self.settings.clickhouse;
+        let local = || ClickhouseSettings {
+            url: format!("http://{}", self.address(Component::Clickhouse)),
+            user: settings.user.clone(),
+            password: Secret::new(settings.password.clone()),
+            ..ClickhouseSettings::default()
+        };
+        settings.external.clone().unwrap_or_else(local)
+    }
+
     /// The address that Kafka's clients begin with.
     pub fn brokers(&self) -> String {
-        self.address(Component::Kafka)
+        self.kafka().brokers
     }
 
     /// Base URL of the registry's Confluent API.
     pub fn registry_url(&self) -> String {
-        format!("{}{REGISTRY_BASE_PATH}", self.url(Component::Registry))
+        self.registry().url
     }
 
     /// Base URL of a component that speaks HTTP.
     pub fn url(&self, component: Component) -> String {
-        format!("http://{}", self.address(component))
+        match component {
+            Component::Clickhouse => self.clickhouse().url,
+            _ => format!("http://{}", self.address(component)),
+        }
+    }
+
+    /// Where a component is found, for messages.
+    pub fn location(&self, component: Component) -> String {
+        match component {
+            Component::Kafka => self.brokers(),
+            Component::Registry => self.registry_url(),
+            _ => self.url(component),
+        }
     }
 
     fn address(&self, component: Component) -> String {
@@ -116,8 +170,8 @@ fn launch(component: Component, context: &Context) -> Result<Launch, String> {
         Component::Registry => registry::launch(context),
         Component::Clickhouse => clickhouse::launch(context),
         Component::Mock => Ok(pipeline::mock(context)),
-        Component::Producer => Ok(pipeline::producer(context)),
-        Component::Ingester => Ok(pipeline::ingester(context)),
+        Component::Producer => pipeline::producer(context),
+        Component::Ingester => pipeline::ingester(context),
     }?;
     launch.program = context.with_env(component, launch.program);
     Ok(launch)

@@ -30,6 +30,8 @@ pub enum State {
     Restarting,
     /// Told to end.
     Stopping,
+    /// A server that is there already and is not looked after here.
+    External,
 }
 
 impl State {
@@ -51,6 +53,7 @@ impl State {
             Self::Unready => "unready",
             Self::Restarting => "restarting",
             Self::Stopping => "stopping",
+            Self::External => "external",
         }
     }
 }
@@ -144,7 +147,7 @@ impl Machine {
                 self.state = State::Stopped;
                 self.detail.clear();
             }
-            State::Stopped | State::Stopping => {}
+            State::Stopped | State::Stopping | State::External => {}
         }
     }
 

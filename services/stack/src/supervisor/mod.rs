@@ -377,7 +377,7 @@ impl Slot {
     fn notice(&self) -> Option<String> {
         let detail = self.machine.detail();
         Some(match self.machine.state() {
-            State::Waiting => return None,
+            State::Waiting | State::External => return None,
             State::Stopped => "stopped".into(),
             State::Stopping => "stopping".into(),
             State::Starting => "starting".into(),

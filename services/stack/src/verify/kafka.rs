@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter::{self, header};
+use flight::kafka::{Inquiry, KafkaError as ClusterError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{PartitionLag, VerifyError, VerifySettings};
@@ -37,7 +39,7 @@ impl Cluster {
     }
 
     /// Runs requests of the blocking client where they hold up nobody, and repeats them while the
-    /// cluster does not answer: after a crash it takes some seconds until every partition has a leader.
+    /// cluster does not answer.
     pub(super) async fn blocking<T: Send + 'static>(
         self,
         ask: impl Fn(&Self) -> Result<T, VerifyError> + Send + 'static,
@@ -45,7 +47,7 @@ impl Cluster {
         let deadline = Instant::now() + self.settings.wait;
         let insist = move || loop {
             match ask(&self) {
-                Err(VerifyError::Kafka { .. }) if Instant::now() < deadline => {
+                Err(error) if is_passing(&error) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(500));
                 }
                 answer => return answer,
@@ -55,6 +57,24 @@ impl Cluster {
             Ok(answer) => answer,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+    }
+
+    /// Finds out whether the cluster lets us in and lets us look at each topic.
+    pub(super) fn reach(&self) -> Result<(), VerifyError> {
+        let settings = &self.settings;
+        let failed = self.cluster_error();
+        let ask = || {
+            let inquiry = Inquiry::new(&settings.kafka, "contrail-verify")?;
+            let topics = [
+                &settings.checkpoint_topic,
+                &settings.topic,
+                &settings.dead_letter_topic,
+            ];
+            topics
+                .into_iter()
+                .try_for_each(|topic| inquiry.partitions(topic).map(drop))
+        };
+        ask().map_err(failed)
     }
 
     /// The last checkpoint of each source.
@@ -127,7 +147,14 @@ impl Cluster {
         }
         let committed = consumer
             .committed_offsets(list, TIMEOUT)
-            .map_err(self.failed("read committed offsets"))?;
+            .map_err(|source| {
+                let action = "read committed offsets";
+                let right = || format!("Describe on group {}", self.settings.group);
+                match ClusterError::denied(&self.settings.kafka, &source, action, right) {
+                    Some(denied) => self.cluster_error()(denied),
+                    None => self.failed(action)(source),
+                }
+            })?;
         let lags = ends
             .iter()
             .map(|(partition, end)| {
@@ -181,6 +208,24 @@ impl Cluster {
         }
     }
 
+    fn cluster_error(&self) -> impl Fn(ClusterError) -> VerifyError + use<> {
+        let brokers = self.settings.kafka.brokers.clone();
+        move |source| VerifyError::Cluster {
+            brokers: brokers.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    /// An error of reading a topic, which it may be that we have no right to.
+    fn unread(&self, topic: &str, source: KafkaError) -> VerifyError {
+        let action = format!("read topic {topic}");
+        let right = || format!("Read and Describe on topic {topic}");
+        match ClusterError::denied(&self.settings.kafka, &source, &action, right) {
+            Some(denied) => self.cluster_error()(denied),
+            None => self.failed(&action)(source),
+        }
+    }
+
     fn bounds(
         &self,
         consumer: &BaseConsumer,
@@ -199,7 +244,7 @@ impl Cluster {
                 consumer
                     .fetch_watermarks(topic, partition, TIMEOUT)
                     .map(|(low, high)| (partition, low, high))
-                    .map_err(self.failed(&format!("read the bounds of {topic}")))
+                    .map_err(|source| self.unread(topic, source))
             })
             .collect()
     }
@@ -231,13 +276,14 @@ impl Cluster {
             match consumer.poll(TIMEOUT) {
                 Some(Ok(message)) => take(&message),
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-                Some(Err(source)) => {
-                    return Err(self.failed(&format!("read topic {topic}"))(source));
-                }
+                // We are in no group.
+                Some(Err(source))
+                    if source.rdkafka_error_code()
+                        == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
+                Some(Err(source)) => return Err(self.unread(topic, source)),
                 None => {
-                    let source = KafkaError::MessageConsumption(
-                        rdkafka::types::RDKafkaErrorCode::OperationTimedOut,
-                    );
+                    let source =
+                        KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
                     return Err(self.failed(&format!("read topic {topic} to its end"))(
                         source,
                     ));
@@ -245,5 +291,19 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+}
+
+/// True if the same question may be answered later: after a crash it takes some seconds until every
+/// partition has a leader.
+fn is_passing(error: &VerifyError) -> bool {
+    match error {
+        VerifyError::Kafka { .. } => true,
+        VerifyError::Cluster { source, .. } => match &**source {
+            ClusterError::Request { .. } => true,
+            ClusterError::Unreachable { is_certain, .. } => !is_certain,
+            _ => false,
+        },
+        _ => false,
     }
 }

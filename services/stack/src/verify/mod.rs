@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use flight::checkpoint::SourceCheckpoint;
+use flight::clickhouse::ClickhouseSettings;
 use flight::kafka::KafkaSettings;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -43,12 +44,8 @@ pub struct VerifySettings {
     pub checkpoint_topic: String,
     /// Consumer group of the ingester.
     pub group: String,
-    /// URL of ClickHouse's HTTP interface.
-    pub clickhouse_url: String,
-    /// ClickHouse's user.
-    pub clickhouse_user: String,
-    /// Its password.
-    pub clickhouse_password: flight::config::Secret,
+    /// ClickHouse.
+    pub clickhouse: ClickhouseSettings,
     /// How long to wait until what the checkpoint covers has been ingested.
     pub wait: Duration,
     /// How many events of each source to compare with what the simulator regenerates.
@@ -71,10 +68,7 @@ impl VerifySettings {
                 .unwrap_or_else(|| default.to_owned())
         };
         Self {
-            kafka: KafkaSettings {
-                brokers: context.brokers(),
-                ..KafkaSettings::default()
-            },
+            kafka: context.kafka(),
             topic: named(
                 Component::Ingester,
                 "FLIGHT_INGESTER_TOPIC",
@@ -95,9 +89,7 @@ impl VerifySettings {
                 "FLIGHT_INGESTER_GROUP__ID",
                 "flight-ingester",
             ),
-            clickhouse_url: context.url(Component::Clickhouse),
-            clickhouse_user: stack.clickhouse.user.clone(),
-            clickhouse_password: flight::config::Secret::new(stack.clickhouse.password.clone()),
+            clickhouse: context.clickhouse(),
             wait: Duration::from_secs(30),
             sample: Sample::Events(10_000),
         }
@@ -118,15 +110,23 @@ pub enum VerifyError {
         /// What the client says.
         source: Box<rdkafka::error::KafkaError>,
     },
+    /// Kafka cannot be reached, or does not let us do what is needed.
+    #[error("kafka at {brokers}: {source}")]
+    Cluster {
+        /// The cluster.
+        brokers: String,
+        /// Why.
+        source: Box<flight::kafka::KafkaError>,
+    },
     /// ClickHouse does not answer, or refuses.
-    #[error("cannot ask ClickHouse at {url} for {what}: {source}")]
+    #[error("cannot ask ClickHouse at {url} for {what}: {reason}")]
     Clickhouse {
         /// The server.
         url: String,
         /// What was asked.
         what: &'static str,
-        /// What the client says.
-        source: Box<clickhouse::error::Error>,
+        /// What it, or the client, says.
+        reason: String,
     },
     /// There is nothing to account for.
     #[error("topic {0} has no checkpoint: nothing was ever produced, or the topic was deleted")]
@@ -148,6 +148,7 @@ pub enum VerifyError {
 pub async fn verify(settings: &VerifySettings) -> Result<Report, VerifyError> {
     let began = Instant::now();
     let cluster = Cluster::new(settings)?;
+    cluster.clone().blocking(|cluster| cluster.reach()).await?;
     // The checkpoints first: all that they cover was committed to Kafka before they could be read.
     let checkpoints = cluster
         .clone()
@@ -161,7 +162,7 @@ pub async fn verify(settings: &VerifySettings) -> Result<Report, VerifyError> {
         .clone()
         .blocking(|cluster| cluster.dead_letters())
         .await?;
-    let tables = Tables::new(settings);
+    let tables = Tables::new(settings)?;
     let mut sources = Vec::new();
     for checkpoint in &checkpoints {
         sources.push(account(&tables, checkpoint, &letters, partitions.len(), settings).await?);

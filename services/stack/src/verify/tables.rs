@@ -65,15 +65,15 @@ impl StoredRow {
 }
 
 impl Tables {
-    pub(super) fn new(settings: &VerifySettings) -> Self {
-        let client = Client::default()
-            .with_url(&settings.clickhouse_url)
-            .with_user(&settings.clickhouse_user)
-            .with_password(settings.clickhouse_password.expose())
-            .with_validation(false);
-        Self {
-            client,
-            url: settings.clickhouse_url.clone(),
+    pub(super) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
+        let url = settings.clickhouse.url.clone();
+        match settings.clickhouse.client("clickhouse") {
+            Ok(client) => Ok(Self { client, url }),
+            Err(reason) => Err(VerifyError::Clickhouse {
+                url,
+                what: "anything",
+                reason,
+            }),
         }
     }
 
@@ -88,7 +88,10 @@ impl Tables {
             .map_err(|source| VerifyError::Clickhouse {
                 url: self.url.clone(),
                 what,
-                source: Box::new(source),
+                reason: match source {
+                    clickhouse::error::Error::BadResponse(answer) => answer.trim().to_owned(),
+                    other => flight::tls::explain(&other, &self.url, "clickhouse.tls.ca_file"),
+                },
             })
     }
 
