@@ -79,7 +79,7 @@ python-lint: $(LINTERS) ## Check the Python of the VM tests and of nix-check.
 	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py nixos/check/*.py
 
 # Needs tools from outside the project, see docs/nix.md.
-nix-check: nix-lint parts ## Evaluate the flake and run what its modules generate.
+nix-check: nix-lint $(LINTERS) parts ## Evaluate the flake and run what its modules generate.
 	$(PYTHON) nixos/check/evaluate.py
 
 lint: tools $(DENY) nix-lint python-lint ## Check formatting, lints, licences and sources of dependencies.

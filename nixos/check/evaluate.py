@@ -5,7 +5,7 @@ folder of real programs, which is laid out anew. python3 nixos/check/evaluate.py
 
   evaluate    every output of the flake, without a warning of ours
   refuse      configurations that must not evaluate, each with a sentence that names the option
-  typecheck   the script of every VM test
+  typecheck   the script of every VM test, by mypy and pyflakes
   files       generated files, by the programs that read them; the exposure of every unit
   boot        every VM test with one node, under a real systemd
 """
@@ -188,6 +188,28 @@ def typecheck() -> None:
     for name in tests():
         done = tool("nix-eval", "typecheck", name)
         say(f"typecheck: {name}: {done.stdout.strip().splitlines()[-1]}")
+        lint(name)
+
+
+def lint(name: str) -> None:
+    """A test's script by pyflakes, as the test driver has it when the test is built."""
+    attribute = f".#checks.x86_64-linux.{name}.config.testScriptString"
+    script = tool("nix-eval", "eval", "--raw", attribute).stdout
+    nodes = f".#checks.x86_64-linux.{name}.config.nodes"
+    found = tool("nix-eval", "eval", "--json", nodes, "--apply", "builtins.attrNames").stdout
+    names = [*json.loads(found), "machine", "machines", "start_all", "subtest"]
+    own = ROOT / "target/tools/python/bin/python"
+    python = str(own) if own.exists() else sys.executable
+    done = subprocess.run(
+        [python, "-m", "pyflakes"],
+        input=script,
+        env=os.environ | {"PYFLAKES_BUILTINS": ",".join(names).replace("-", "_")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Fault(f"pyflakes on the script of {name}: {done.stdout}{done.stderr}")
 
 
 def built(*attributes: str) -> list[pathlib.Path]:

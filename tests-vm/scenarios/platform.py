@@ -66,10 +66,15 @@ class Platform:
         """Rows in the table of positions."""
         return int(self.query("SELECT count() FROM flight_data.flight_positions"))
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, timeout: int = 300) -> None:
         """Waits until every service of the pipeline says that it can do its work."""
-        for port in self.ports.values():
-            self.node.wait_until_succeeds(f"curl -sf http://127.0.0.1:{port}/readyz", timeout=180)
+        end = time.monotonic() + timeout
+        for service, port in self.ports.items():
+            command = f"curl -s --max-time 10 http://127.0.0.1:{port}/readyz"
+            while '"ready":true' not in (answer := self.node.execute(command)[1]):
+                if time.monotonic() > end:
+                    raise RuntimeError(f"flight-{service} is not ready after {timeout} s: {answer}")
+                time.sleep(0.5)
 
     def wait_for_rows(self, more_than: int, timeout: int = 120) -> int:
         """Waits until the table holds more rows than so many; how many it holds then."""
