@@ -6,6 +6,7 @@ use flight::config::Secret;
 use sha2::{Digest, Sha256};
 
 use crate::exception::{Exception, code};
+use crate::limits::Limits;
 use crate::settings::User;
 
 /// What a request showed of who sends it.
@@ -18,12 +19,18 @@ pub struct Credentials {
 }
 
 /// A user who showed the right password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
     /// Name.
     pub name: String,
     /// See [`User::readonly`].
     pub readonly: bool,
+    /// See [`User::max_concurrent_queries`].
+    pub max_concurrent_queries: Option<usize>,
+    /// See [`User::limits`].
+    pub limits: Limits,
+    /// The engine's profile with the constraints of these limits.
+    pub limits_profile: String,
 }
 
 /// Every user, with the SHA-256 of the password.
@@ -37,7 +44,7 @@ impl Accounts {
     /// A sentence that names the setting: a file cannot be read, a hash is not one.
     pub fn load(users: &[User]) -> Result<Self, String> {
         let mut accounts = HashMap::new();
-        for user in users {
+        for (at, user) in users.iter().enumerate() {
             let setting = |name: &str| format!("users ({}): {name}", user.name);
             let hash = match (
                 &user.password,
@@ -55,6 +62,9 @@ impl Accounts {
             let account = Account {
                 name: user.name.clone(),
                 readonly: user.readonly,
+                max_concurrent_queries: user.max_concurrent_queries,
+                limits: user.limits.clone(),
+                limits_profile: crate::limits::profile(at),
             };
             accounts.insert(user.name.clone(), (hash, account));
         }

@@ -8,8 +8,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use clickhouse_embedded::accounts::Accounts;
 use clickhouse_embedded::engine::Engine;
+use clickhouse_embedded::execute::Core;
 use clickhouse_embedded::http;
 use clickhouse_embedded::metrics::Metrics;
+use clickhouse_embedded::queries::Queries;
+use clickhouse_embedded::query_log::QueryLog;
+use clickhouse_embedded::sessions::Sessions;
 use clickhouse_embedded::settings::{ENV_PREFIX, Settings};
 use flight::admin::{self, Admin};
 use flight::cli::{self, ConfigArgs};
@@ -17,7 +21,12 @@ use flight::shutdown::Shutdown;
 use flight::telemetry;
 
 /// How long queries under way may go on after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_millis(7500);
+
+/// How long the query log may take to be written at the end.
+const LAST_LOG: Duration = Duration::from_millis(500);
+/// How often sessions are looked at that may be over.
+const EXPIRE_SESSIONS: Duration = Duration::from_secs(5);
 
 /// The ClickHouse HTTP interface over libchdb.
 #[derive(Parser)]
@@ -90,11 +99,22 @@ async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     admin.readiness().require("engine");
     let listener = admin::bind("listen", &settings.listen).await?;
 
-    let engine = {
-        let settings = settings.clone();
-        tokio::task::spawn_blocking(move || Engine::start(&settings)).await??
+    let (engine, log) = {
+        let (settings, dropped) = (settings.clone(), metrics.log_entries_dropped.clone());
+        let start = move || {
+            let engine = Engine::start(&settings)?;
+            let log = QueryLog::start(&engine, settings.query_log_days, dropped)
+                .context("cannot start the query log")?;
+            Ok::<_, anyhow::Error>((engine, log))
+        };
+        tokio::task::spawn_blocking(start).await??
     };
-    let engine = Arc::new(engine);
+    let core = Core {
+        engine: Arc::clone(&engine),
+        queries: Queries::default(),
+        log: log.clone(),
+    };
+    let sessions = Sessions::new(settings.max_sessions);
     admin.readiness().set("engine", Ok(()));
     tracing::info!(
         listen = %listener.local_addr()?,
@@ -105,13 +125,22 @@ async fn run(settings: Settings) -> anyhow::Result<Stopped> {
 
     let router = http::router(http::Server::new(
         &settings,
-        Arc::clone(&engine),
+        core,
         accounts,
+        sessions.clone(),
         metrics,
         shutdown.clone(),
     ))
     .merge(admin.router());
-    shutdown.spawn(admin::serve(listener, router, shutdown.clone()));
+    shutdown.spawn(http::serve(listener, router, shutdown.clone()));
+    let expiring = sessions.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EXPIRE_SESSIONS).await;
+            let expiring = expiring.clone();
+            let _ = tokio::task::spawn_blocking(move || expiring.expire()).await;
+        }
+    });
     shutdown.requested().await;
     admin
         .readiness()
@@ -127,6 +156,11 @@ async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     }
     let closed = {
         let engine = Arc::clone(&engine);
+        let end = move || {
+            sessions.close();
+            log.flush(LAST_LOG);
+        };
+        let _ = tokio::time::timeout(LAST_LOG, tokio::task::spawn_blocking(end)).await;
         tokio::time::timeout(
             Duration::from_millis(1000),
             tokio::task::spawn_blocking(move || engine.close_when_idle(Duration::from_millis(800))),

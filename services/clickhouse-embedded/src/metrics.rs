@@ -15,6 +15,8 @@ pub struct Metrics {
     pub running: IntGauge,
     /// Bytes of request bodies in memory now.
     pub body_bytes: IntGauge,
+    /// Entries of the query log that were dropped, because too many waited to be written.
+    pub log_entries_dropped: IntCounter,
     rows_written: IntCounter,
     rows_read: IntCounter,
     insert_rows: Histogram,
@@ -53,6 +55,10 @@ impl Metrics {
                 "clickhouse_embedded_body_bytes",
                 "Bytes of request bodies held in memory now",
             )?,
+            log_entries_dropped: IntCounter::new(
+                "clickhouse_embedded_query_log_dropped_total",
+                "Entries of the query log that were dropped, because too many waited to be written",
+            )?,
             rows_written: IntCounter::new(
                 "clickhouse_embedded_written_rows_total",
                 "Rows that acknowledged inserts brought, deduplicated ones included",
@@ -81,6 +87,7 @@ impl Metrics {
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.running.clone()))?;
         registry.register(Box::new(metrics.body_bytes.clone()))?;
+        registry.register(Box::new(metrics.log_entries_dropped.clone()))?;
         registry.register(Box::new(metrics.rows_written.clone()))?;
         registry.register(Box::new(metrics.rows_read.clone()))?;
         registry.register(Box::new(metrics.insert_rows.clone()))?;

@@ -7,6 +7,8 @@ use flight::config::{Secret, Validate};
 use flight::telemetry::TelemetrySettings;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
+
 /// Prefix of environment variables; `CLICKHOUSE_EMBEDDED_LIBRARY` is the setting `library`.
 pub const ENV_PREFIX: &str = "CLICKHOUSE_EMBEDDED_";
 
@@ -37,6 +39,10 @@ pub struct Settings {
     pub max_materialized_result: u64,
     /// Queries that run at the same time; one more is refused with code 202.
     pub max_concurrent_queries: usize,
+    /// Sessions that are kept at the same time, of all users; one more is refused with code 202.
+    pub max_sessions: usize,
+    /// Days that the query log keeps (`system.query_log`); 0: there is no log.
+    pub query_log_days: u32,
     /// A client that neither sends nor takes data for so long, in seconds, loses its request.
     pub client_timeout: u64,
     /// Settings of the engine for every query, by name, such as `max_threads = "2"`. A request may
@@ -66,6 +72,12 @@ pub struct User {
     /// May only ask: one SELECT, SHOW, DESCRIBE, EXPLAIN, EXISTS or CHECK a request, of this
     /// server's own tables only.
     pub readonly: bool,
+    /// Queries that the user may have running at the same time; one more is refused with code 202.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_queries: Option<usize>,
+    /// What each of the user's queries may cost at most.
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -86,6 +98,8 @@ impl Default for Settings {
             max_body_memory: 256 * MIB,
             max_materialized_result: 256 * MIB,
             max_concurrent_queries: 32,
+            max_sessions: 1000,
+            query_log_days: 30,
             client_timeout: 300,
             defaults: BTreeMap::from(
                 [
@@ -128,6 +142,9 @@ impl Validate for Settings {
         if !(1..=400).contains(&self.max_concurrent_queries) {
             return Err("max_concurrent_queries must lie between 1 and 400".to_owned());
         }
+        if self.max_sessions == 0 {
+            return Err("max_sessions must be at least 1".to_owned());
+        }
         if self.client_timeout == 0 {
             return Err("client_timeout must be at least 1 (second)".to_owned());
         }
@@ -147,6 +164,19 @@ impl Validate for Settings {
             }
             if self.users[..at].iter().any(|other| other.name == user.name) {
                 return Err(format!("users[{at}].name: {} is there twice", user.name));
+            }
+            if let Some((name, _)) = user.limits.set().find(|(_, value)| *value == 0) {
+                return Err(format!(
+                    "users[{at}] ({}): limits.{name} must be at least 1; leave it out for no limit",
+                    user.name
+                ));
+            }
+            if user.max_concurrent_queries == Some(0) {
+                return Err(format!(
+                    "users[{at}] ({}): max_concurrent_queries must be at least 1; leave it out for \
+                     no limit",
+                    user.name
+                ));
             }
             let given = [
                 user.password.is_some(),

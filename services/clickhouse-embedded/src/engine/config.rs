@@ -82,12 +82,26 @@ fn users_xml(settings: &Settings) -> String {
     for (name, value) in &settings.defaults {
         profile.push_str(&format!("            <{name}>{}</{name}>\n", escape(value)));
     }
+    let mut limited = String::new();
+    for (at, user) in settings.users.iter().enumerate() {
+        let constraints: String = user
+            .limits
+            .set()
+            .map(|(name, most)| format!("<{name}><min>1</min><max>{most}</max></{name}>"))
+            .collect();
+        if !constraints.is_empty() {
+            let profile = crate::limits::profile(at);
+            limited.push_str(&format!(
+                "        <{profile}><constraints>{constraints}</constraints></{profile}>\n"
+            ));
+        }
+    }
     format!(
         "<!-- Written at every start; set things in clickhouse-embedded's own configuration. -->\n\
          <clickhouse>\n\
          \x20   <profiles>\n\
          \x20       <default>\n{profile}\
-         \x20       </default>\n\
+         \x20       </default>\n{limited}\
          \x20   </profiles>\n\
          \x20   <users>\n\
          \x20       <default>\n\

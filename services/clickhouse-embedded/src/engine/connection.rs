@@ -1,6 +1,7 @@
-//! A connection: one request's own settings and temporary tables.
+//! A connection: settings and temporary tables of its own, for one request or for a session.
 
 use std::ffi::{CString, c_char, c_int};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
@@ -37,12 +38,15 @@ pub struct Analysis {
 /// A typed parameter: name, and value as text.
 pub type Parameter = (String, String);
 
-/// A connection for one request, closed on drop.
+/// A connection for one request or a session, closed on drop.
 #[derive(Debug)]
-pub struct Connection<'e> {
-    engine: &'e Engine,
+pub struct Connection {
+    engine: Arc<Engine>,
     raw: ffi::RawConnection,
 }
+
+// SAFETY: a connection belongs to no thread. It is not `Sync`: one thread uses it at a time.
+unsafe impl Send for Connection {}
 
 /// Opens a connection; None if the engine refuses.
 pub(super) fn connect(api: &Api, arguments: &[CString]) -> Option<ffi::RawConnection> {
@@ -56,8 +60,8 @@ pub(super) fn connect(api: &Api, arguments: &[CString]) -> Option<ffi::RawConnec
     (!raw.is_null()).then_some(raw)
 }
 
-impl<'e> Connection<'e> {
-    pub(super) fn open(engine: &'e Engine, query_id: &str) -> Result<Self, Exception> {
+impl Connection {
+    pub(super) fn open(engine: &Arc<Engine>, query_id: &str) -> Result<Self, Exception> {
         // Holding the lock keeps the engine from closing between the check and the count.
         let base = engine.lock_base();
         if base.is_none() {
@@ -74,7 +78,10 @@ impl<'e> Connection<'e> {
             arguments.push(comment);
         }
         match connect(engine.api, &arguments) {
-            Some(raw) => Ok(Self { engine, raw }),
+            Some(raw) => Ok(Self {
+                engine: Arc::clone(engine),
+                raw,
+            }),
             None => {
                 engine.open.fetch_sub(1, Ordering::AcqRel);
                 Err(Exception::new(
@@ -177,7 +184,7 @@ impl<'e> Connection<'e> {
     }
 }
 
-impl Drop for Connection<'_> {
+impl Drop for Connection {
     fn drop(&mut self) {
         // SAFETY: opened by `chdb_connect`, closed once. Streams borrow the connection, so none is
         // left; answers do not depend on it.

@@ -65,7 +65,6 @@ macro_rules! api {
 }
 
 api! {
-    version = "chdb_version": unsafe extern "C" fn() -> *const c_char;
     set_signal_handlers_enabled = "chdb_set_signal_handlers_enabled": unsafe extern "C" fn(c_int);
     connect = "chdb_connect": unsafe extern "C" fn(c_int, *mut *mut c_char) -> RawConnection;
     close_conn = "chdb_close_conn": unsafe extern "C" fn(RawConnection);

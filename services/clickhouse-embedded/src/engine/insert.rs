@@ -14,7 +14,7 @@ use crate::exception::{Exception, code};
 pub struct InsertStream<'c> {
     api: &'static Api,
     raw: ffi::RawInsert,
-    _connection: PhantomData<&'c Connection<'c>>,
+    _connection: PhantomData<&'c Connection>,
 }
 
 impl InsertStream<'_> {

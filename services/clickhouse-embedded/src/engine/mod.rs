@@ -3,8 +3,8 @@
 //! What it takes to use it well:
 //! - signal handlers off before the first connection;
 //! - always a configuration file of our own, or the engine reads a stray `./config.xml`;
-//! - one connection a request (0.2 ms): a connection runs one statement at a time, and its settings
-//!   and temporary tables are its own;
+//! - one connection a request (0.3 ms), or a session: a connection runs one statement at a time, and
+//!   its settings and temporary tables are its own;
 //! - every connection closed before the process ends in the ordinary way, or the exit handlers crash;
 //! - the default database replaced: the engine's own reads any file by its name;
 //! - rows only by the insert stream: behind SQL they would end at the first blank line, and what
@@ -17,12 +17,13 @@ mod insert;
 mod result;
 mod stream;
 
-use std::ffi::{CStr, CString};
+use std::collections::HashSet;
+use std::ffi::CString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -99,13 +100,22 @@ pub struct Engine {
     api: &'static Api,
     /// Arguments of every connection.
     arguments: Vec<CString>,
-    version: String,
-    timezone: String,
+    about: OnceLock<About>,
     /// Keeps the engine open between requests; taken when it closes.
     base: Mutex<Option<Base>>,
     open: AtomicUsize,
-    table_functions: Vec<String>,
     _lock: Flock<File>,
+}
+
+/// What the engine says of itself.
+#[derive(Debug)]
+struct About {
+    version: String,
+    timezone: String,
+    /// Protocol version of its Native format.
+    revision: u64,
+    /// Names in lower case.
+    table_functions: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -119,7 +129,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`].
-    pub fn start(settings: &Settings) -> Result<Self, EngineError> {
+    pub fn start(settings: &Settings) -> Result<Arc<Self>, EngineError> {
         let library = find_library(settings.library.as_deref())?;
         let data_path = |error: std::io::Error| EngineError::DataPath {
             path: settings.data_path.clone(),
@@ -153,22 +163,21 @@ impl Engine {
         ];
         let base = connection::connect(api, &arguments)
             .ok_or_else(|| EngineError::Refused { path: root.clone() })?;
-        let mut engine = Self {
+        let engine = Arc::new(Self {
             api,
             arguments,
-            version: String::new(),
-            timezone: String::new(),
+            about: OnceLock::new(),
             base: Mutex::new(Some(Base(base))),
             open: AtomicUsize::new(0),
-            table_functions: Vec::new(),
             _lock: lock,
-        };
-        engine.introduce().map_err(EngineError::FirstQuery)?;
+        });
+        let about = engine.introduce().map_err(EngineError::FirstQuery)?;
+        engine.about.get_or_init(|| about);
         Ok(engine)
     }
 
     /// Drops what no request may see, and asks the engine what it is and which table functions it knows.
-    fn introduce(&mut self) -> Result<(), String> {
+    fn introduce(self: &Arc<Self>) -> Result<About, String> {
         let ask = |sql: &str| {
             let connection = self.connect("").map_err(|error| error.to_string())?;
             let answer = connection
@@ -181,59 +190,64 @@ impl Engine {
             )
         };
         ask(&format!("DROP DATABASE {}", config::FILES_DATABASE))?;
-        let version = ask("SELECT version()")?;
-        let timezone = ask("SELECT timezone()")?;
-        let functions = ask("SELECT lower(name) FROM system.table_functions")?;
-        crate::exception::set_version(&version);
-        self.version = version;
-        self.timezone = timezone;
-        self.table_functions = functions.lines().map(str::to_owned).collect();
-        Ok(())
+        let about = About {
+            version: ask("SELECT version()")?,
+            timezone: ask("SELECT timezone()")?,
+            revision: ask("SELECT revision()")?.parse().unwrap_or(0),
+            table_functions: ask("SELECT lower(name) FROM system.table_functions")?
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+        };
+        crate::exception::set_version(&about.version);
+        Ok(about)
     }
 
     /// The engine's version, such as 26.7.2.1.
     pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The version of the library around the engine.
-    pub fn library_version(&self) -> String {
-        // SAFETY: returns a constant string.
-        unsafe { CStr::from_ptr((self.api.version)()) }
-            .to_string_lossy()
-            .into_owned()
+        self.about.get().map_or("", |about| &about.version)
     }
 
     /// The engine's time zone.
     pub fn timezone(&self) -> &str {
-        &self.timezone
+        self.about.get().map_or("", |about| &about.timezone)
+    }
+
+    /// The highest protocol version of the Native format that the engine knows of.
+    pub fn revision(&self) -> u64 {
+        self.about.get().map_or(0, |about| about.revision)
     }
 
     /// Whether this names a table function, in lower case.
     pub fn is_table_function(&self, name: &str) -> bool {
-        self.table_functions.iter().any(|known| known == name)
+        self.about
+            .get()
+            .is_some_and(|about| about.table_functions.contains(name))
     }
 
     /// Opens a connection for one request. `query_id` is how [`kill`](Self::kill) finds its query.
     ///
     /// # Errors
     /// The engine is closing.
-    pub fn connect(&self, query_id: &str) -> Result<Connection<'_>, crate::exception::Exception> {
+    pub fn connect(
+        self: &Arc<Self>,
+        query_id: &str,
+    ) -> Result<Connection, crate::exception::Exception> {
         Connection::open(self, query_id)
     }
 
     /// Cancels the query of a connection, if it runs.
-    pub fn kill(&self, query_id: &str) {
+    pub fn kill(self: &Arc<Self>, query_id: &str) {
         let filter = format!("Settings['log_comment'] = {}", crate::sql::quote(query_id));
         self.kill_where(&filter);
     }
 
     /// Cancels every query.
-    pub fn kill_all(&self) {
+    pub fn kill_all(self: &Arc<Self>) {
         self.kill_where("Settings['log_comment'] != ''");
     }
 
-    fn kill_where(&self, filter: &str) {
+    fn kill_where(self: &Arc<Self>, filter: &str) {
         let sql = format!("KILL QUERY WHERE {filter} ASYNC");
         let killed = self
             .connect("")

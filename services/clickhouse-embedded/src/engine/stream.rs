@@ -14,7 +14,7 @@ pub struct ResultStream<'c> {
     handle: ffi::RawHandle,
     stream: Answer,
     ended: bool,
-    _connection: PhantomData<&'c Connection<'c>>,
+    _connection: PhantomData<&'c Connection>,
 }
 
 impl ResultStream<'_> {

@@ -1,4 +1,5 @@
-//! Who asks: Basic authentication, ClickHouse's headers or the URL, whichever is there first.
+//! Who asks: Basic authentication, ClickHouse's headers or the URL. One of them: where two say it, or
+//! one says it twice, something between client and server may have added the other.
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -11,19 +12,38 @@ use crate::exception::{Exception, code};
 /// Takes the credentials from a request.
 ///
 /// # Errors
-/// The Authorization header is of another kind, or broken.
+/// 516: the Authorization header is of another kind, or broken, or there are several answers.
 pub fn credentials(
     headers: &HeaderMap,
     url_user: Option<String>,
     url_password: Option<String>,
 ) -> Result<Credentials, Exception> {
+    let named = ["x-clickhouse-user", "x-clickhouse-key"];
+    let headed = named.iter().any(|name| headers.contains_key(*name));
+    let ways = [
+        headed,
+        headers.contains_key(header::AUTHORIZATION),
+        url_user.is_some() || url_password.is_some(),
+    ];
+    let twice = named
+        .into_iter()
+        .chain(["authorization"])
+        .any(|name| headers.get_all(name).iter().count() > 1);
+    if twice || ways.into_iter().filter(|way| *way).count() > 1 {
+        return Err(Exception::new(
+            code::AUTHENTICATION_FAILED,
+            "AUTHENTICATION_FAILED",
+            "Invalid authentication: it is not allowed to authenticate in more than one way: by \
+             X-ClickHouse HTTP headers, by the Authorization HTTP header, or by parameters",
+        ));
+    }
     let text = |name: &str| {
         headers
             .get(name)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
-    let (user, password) = (text("x-clickhouse-user"), text("x-clickhouse-key"));
-    if user.is_some() || password.is_some() {
+    if headed {
+        let (user, password) = (text("x-clickhouse-user"), text("x-clickhouse-key"));
         return Ok(Credentials {
             user,
             password: password.map(Secret::new),
@@ -66,7 +86,7 @@ mod tests {
     fn with(name: &'static str, value: &str) -> Result<Credentials, Exception> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
-        credentials(&headers, Some("url".into()), Some("secret".into()))
+        credentials(&headers, None, None)
     }
 
     #[test]
@@ -77,7 +97,7 @@ mod tests {
         let header = with("x-clickhouse-user", "reader").unwrap();
         assert_eq!(header.user.as_deref(), Some("reader"));
         assert!(header.password.is_none());
-        let url = with("accept", "*/*").unwrap();
+        let url = credentials(&HeaderMap::new(), Some("url".into()), None).unwrap();
         assert_eq!(url.user.as_deref(), Some("url"));
     }
 
@@ -90,5 +110,22 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    #[test]
+    fn two_answers_are_none() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-clickhouse-user", "reader".parse().unwrap());
+        let url = credentials(&headers, Some("default".into()), None);
+        assert_eq!(url.unwrap_err().code(), 516);
+        headers.append("x-clickhouse-user", "default".parse().unwrap());
+        assert_eq!(credentials(&headers, None, None).unwrap_err().code(), 516);
+        headers.remove("x-clickhouse-user");
+        headers.insert("x-clickhouse-key", "x".parse().unwrap());
+        headers.insert(
+            "authorization",
+            "Basic ZGVmYXVsdDphZDptaW4=".parse().unwrap(),
+        );
+        assert_eq!(credentials(&headers, None, None).unwrap_err().code(), 516);
     }
 }

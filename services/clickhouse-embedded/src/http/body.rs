@@ -1,22 +1,26 @@
 //! Bodies of requests: held in memory until they are complete, so that nothing of one that is cut
 //! off reaches the engine.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::compression::{BlockDecoder, decode_frame};
+use super::blocks::BlockDecoder;
+use super::coding::Coding;
 use crate::exception::{Exception, code};
 
 /// A body waits so long for others to leave memory.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
 /// The budget counts in these, as a semaphore has fewer than 2^32 permits.
 const UNIT: usize = 1024;
+/// A body in a coding of HTTP's is decompressed in pieces of this size.
+const DECODED_PIECE: usize = 256 << 10;
 
 /// Memory for the bodies of all requests together.
 #[derive(Debug, Clone)]
@@ -38,15 +42,13 @@ impl Budget {
     }
 }
 
-/// How a body is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
-    /// As it is.
-    Plain,
-    /// `decompress=1`
-    Blocks,
-    /// `Content-Encoding: lz4`
-    Frame,
+/// How a body is encoded. Where both are there, the blocks are within the coding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// `decompress=1`: ClickHouse's blocks.
+    pub blocks: bool,
+    /// `Content-Encoding`
+    pub coding: Option<Coding>,
 }
 
 /// A complete body, decompressed. Its memory is given back on drop.
@@ -146,19 +148,30 @@ impl Drop for Room {
 /// The client goes away or stops sending; the body is too large, or not what its coding says.
 pub async fn receive(
     body: Body,
-    coding: Coding,
+    encoding: Encoding,
     budget: &Budget,
     client_timeout: Duration,
 ) -> Result<Received, Exception> {
+    let room = Room {
+        budget: budget.clone(),
+        bytes: 0,
+        permit: None,
+    };
     let mut received = Received {
         pieces: Vec::new(),
-        room: Room {
-            budget: budget.clone(),
-            bytes: 0,
-            permit: None,
-        },
+        room,
     };
-    let mut decoder = BlockDecoder::default();
+    // A body that says how long it is gets its room at once, or waits for it: bodies that have a part
+    // of their room each would wait for each other.
+    let announced = match body.size_hint().exact() {
+        Some(length) if encoding == Encoding::default() => {
+            usize::try_from(length).unwrap_or(usize::MAX)
+        }
+        _ => 0,
+    };
+    received.room.grow(announced).await?;
+    let mut taken = 0;
+    let mut blocks = (encoding.blocks && encoding.coding.is_none()).then(BlockDecoder::default);
     let mut stream = body.into_data_stream();
     loop {
         let piece = match tokio::time::timeout(client_timeout, stream.next()).await {
@@ -174,41 +187,98 @@ pub async fn receive(
                 )));
             }
         };
-        if coding != Coding::Blocks {
-            received.room.grow(piece.len()).await?;
-            received.pieces.push(piece);
-            continue;
-        }
-        decoder.push(&piece);
-        while let Some((plain, compressed)) = decoder.next_size()? {
-            if compressed > budget.limit {
-                received.room.grow(compressed).await?;
+        match &mut blocks {
+            Some(decoder) => received.decode(decoder, &piece).await?,
+            None => {
+                taken += piece.len();
+                if taken > received.room.bytes {
+                    received.room.grow(taken - received.room.bytes).await?;
+                }
+                received.pieces.push(piece);
             }
-            let before = received.room.bytes;
-            received.room.grow(plain).await?;
+        }
+    }
+    if let Some(decoder) = blocks {
+        decoder.finish()?;
+    } else if let Some(coding) = encoding.coding
+        && !received.pieces.is_empty()
+    {
+        received = received.decoded(coding, encoding.blocks).await?;
+    }
+    Ok(received)
+}
+
+impl Received {
+    /// Takes a piece of blocks, and keeps what the blocks hold that are complete.
+    async fn decode(&mut self, decoder: &mut BlockDecoder, piece: &[u8]) -> Result<(), Exception> {
+        decoder.push(piece);
+        while let Some((plain, compressed)) = decoder.next_size()? {
+            if compressed > self.room.budget.limit {
+                self.room.grow(compressed).await?;
+            }
+            let before = self.room.bytes;
+            self.room.grow(plain).await?;
             match decoder.next_block()? {
-                Some(block) => received.pieces.push(block),
+                Some(block) => self.pieces.push(block),
                 None => {
-                    received.room.shrink_to(before);
+                    self.room.shrink_to(before);
                     break;
                 }
             }
         }
+        Ok(())
     }
-    match coding {
-        Coding::Plain => {}
-        Coding::Blocks => decoder.finish()?,
-        Coding::Frame => {
-            let frame = received.joined();
-            let left = budget.limit - received.room.bytes;
-            let content = tokio::task::spawn_blocking(move || decode_frame(&frame, left))
-                .await
-                .unwrap_or_else(|_| Err(cut_off("the decoder stopped")))?;
-            received.room.grow(content.len()).await?;
-            received.pieces = vec![content.into()];
-        }
+
+    /// Decompresses a body in a coding of HTTP's, on a blocking thread. The memory of what was
+    /// received is given back when all of it has been read.
+    async fn decoded(mut self, coding: Coding, blocks: bool) -> Result<Self, Exception> {
+        let mut received = Self {
+            pieces: Vec::new(),
+            room: Room {
+                budget: self.room.budget.clone(),
+                bytes: 0,
+                permit: None,
+            },
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let decode = move || {
+            let broken = |error: std::io::Error| {
+                Exception::new(
+                    code::CANNOT_DECOMPRESS,
+                    "CANNOT_DECOMPRESS",
+                    &format!("Cannot decompress the {} body: {error}", coding.name()),
+                )
+            };
+            let pieces = std::mem::take(&mut self.pieces);
+            let mut reader = coding.reader(pieces.into()).map_err(broken)?;
+            let mut decoder = blocks.then(BlockDecoder::default);
+            loop {
+                let mut piece = vec![0; DECODED_PIECE];
+                let length = reader.read(&mut piece).map_err(broken)?;
+                if length == 0 {
+                    break;
+                }
+                piece.truncate(length);
+                match &mut decoder {
+                    Some(decoder) => runtime.block_on(received.decode(decoder, &piece))?,
+                    None => {
+                        runtime.block_on(received.room.grow(length))?;
+                        if length < DECODED_PIECE / 2 {
+                            piece.shrink_to_fit();
+                        }
+                        received.pieces.push(piece.into());
+                    }
+                }
+            }
+            if let Some(decoder) = decoder {
+                decoder.finish()?;
+            }
+            Ok(received)
+        };
+        tokio::task::spawn_blocking(decode)
+            .await
+            .unwrap_or_else(|_| Err(cut_off("the decoder stopped")))
     }
-    Ok(received)
 }
 
 fn cut_off(message: &str) -> Exception {

@@ -5,6 +5,8 @@
 pub enum Delivery {
     /// Pieces follow each other as they are.
     Pieces,
+    /// Pieces follow each other with this between them.
+    Separated(&'static str),
     /// Every piece begins with the same header, which only the first one keeps.
     Headed(Header),
     /// One document, which is complete when the query is.
@@ -15,9 +17,9 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// So many lines, with nothing quoted.
-    Lines(usize),
+    Lines(u64),
     /// So many lines of CSV, where quotes may hide a line feed.
-    CsvLines(usize),
+    CsvLines(u64),
     /// A count, then so many strings for each column, by RowBinary's rules.
     Binary {
         /// Strings for each column: its name, and maybe its type.
@@ -28,29 +30,39 @@ pub enum Header {
 /// How this format can be sent. Unknown ones go as a whole.
 pub fn delivery(format: &str) -> Delivery {
     let format = format.to_ascii_lowercase();
-    let base = format
+    let (base, lines) = format
         .strip_suffix("withnamesandtypes")
         .map(|base| (base, 2))
         .or_else(|| format.strip_suffix("withnames").map(|base| (base, 1)))
         .unwrap_or((format.as_str(), 0));
-    match base {
-        ("rowbinary", 0) | ("native" | "msgpack" | "tskv", 0) => Delivery::Pieces,
-        ("jsoneachrow" | "jsonlines" | "ndjson" | "jsonstringseachrow", 0) => Delivery::Pieces,
+    match (base, lines) {
+        ("native" | "buffers" | "msgpack" | "bsoneachrow" | "protobuf" | "tskv", 0) => {
+            Delivery::Pieces
+        }
+        ("jsoneachrow" | "jsonlines" | "jsonl" | "ndjson" | "jsonstringseachrow", 0) => {
+            Delivery::Pieces
+        }
+        ("prettyjsoneachrow" | "prettyjsonlines" | "prettyndjson" | "rawblob", 0) => {
+            Delivery::Pieces
+        }
+        ("values", 0) => Delivery::Separated(","),
+        ("rowbinary", 0) => Delivery::Pieces,
         ("rowbinary", strings) => Delivery::Headed(Header::Binary { strings }),
         ("csv", 0) => Delivery::Pieces,
-        ("csv", lines) => Delivery::Headed(Header::CsvLines(lines as usize)),
+        ("csv", lines) => Delivery::Headed(Header::CsvLines(lines)),
         (
             "tabseparated"
             | "tsv"
             | "tabseparatedraw"
             | "tsvraw"
             | "raw"
+            | "lineasstring"
             | "jsoncompacteachrow"
             | "jsoncompactstringseachrow",
             lines,
         ) => match lines {
             0 => Delivery::Pieces,
-            lines => Delivery::Headed(Header::Lines(lines as usize)),
+            lines => Delivery::Headed(Header::Lines(lines)),
         },
         _ => Delivery::Whole,
     }
@@ -64,7 +76,11 @@ impl Header {
                 .iter()
                 .enumerate()
                 .filter(|(_, byte)| **byte == b'\n')
-                .nth(lines.saturating_sub(1))
+                .nth(
+                    usize::try_from(lines)
+                        .unwrap_or(usize::MAX)
+                        .saturating_sub(1),
+                )
                 .map_or(0, |(at, _)| at + 1),
             Self::CsvLines(lines) => {
                 let (mut quoted, mut left) = (false, lines);
@@ -166,7 +182,6 @@ mod tests {
             "PrettyCompact",
             "XML",
             "Null",
-            "Values",
             "Nonsense",
         ] {
             assert_eq!(delivery(format), Delivery::Whole, "{format}");

@@ -1,14 +1,17 @@
 //! ClickHouse's HTTP interface.
 
 mod auth;
+mod blocks;
 mod body;
-mod compression;
+mod coding;
 pub mod format;
 mod multipart;
 mod params;
 mod query;
+mod respond;
 mod response;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +19,15 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use flight::shutdown::Shutdown;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
-use crate::engine::Engine;
+use crate::execute::Core;
 use crate::metrics::Metrics;
+use crate::sessions::Sessions;
 use crate::settings::Settings;
 use body::Budget;
 
@@ -31,8 +37,9 @@ pub struct Server(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    engine: Arc<Engine>,
+    core: Core,
     accounts: Accounts,
+    sessions: Sessions,
     metrics: Metrics,
     /// Places on the engine.
     places: Arc<Semaphore>,
@@ -47,14 +54,16 @@ impl Server {
     /// An interface over an engine.
     pub fn new(
         settings: &Settings,
-        engine: Arc<Engine>,
+        core: Core,
         accounts: Accounts,
+        sessions: Sessions,
         metrics: Metrics,
         shutdown: Shutdown,
     ) -> Self {
         Self(Arc::new(Inner {
-            engine,
+            core,
             accounts,
+            sessions,
             budget: Budget::new(settings.max_body_memory, metrics.body_bytes.clone()),
             metrics,
             places: Arc::new(Semaphore::new(settings.max_concurrent_queries)),
@@ -64,6 +73,25 @@ impl Server {
             shutdown,
         }))
     }
+}
+
+/// Serves until shutdown is requested, then until requests under way are answered.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    // An answer in two parts must not wait for the first one to be acknowledged.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move { shutdown.requested().await })
+        .await
 }
 
 /// The routes of ClickHouse's interface.

@@ -2,9 +2,11 @@
 //! format of an answer, and to see which functions a reader calls. What a statement means is the
 //! engine's to say (see [`crate::engine::Connection::classify`]).
 
+mod control;
 mod lexer;
 mod statement;
 
+pub use control::{Control, KillQuery, brackets_are_closed, split_list};
 pub use lexer::{Kind, Lexer, Token, unquote};
 pub use statement::{InputSelect, Insert, Query, Statement, goes_on_behind_semicolon, parse};
 

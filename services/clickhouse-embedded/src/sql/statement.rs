@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::control::{Control, control};
 use super::lexer::{Kind, Lexer, Token, unquote};
 
 /// One statement.
@@ -13,6 +14,8 @@ pub enum Statement {
     Insert(Insert),
     /// An INSERT that selects from `input(…)`, which are the rows that follow it.
     InsertFromInput(InputSelect),
+    /// One that this server answers itself.
+    Control(Control),
     /// Everything else.
     Query(Query),
 }
@@ -52,6 +55,8 @@ pub struct Query {
     pub several: bool,
     /// The format that its FORMAT clause names.
     pub format: Option<String>,
+    /// Where that clause stands.
+    pub format_clause: Option<(usize, usize)>,
     /// Its first word, in upper case; empty for a bracket.
     pub verb: String,
     /// It has INTO OUTFILE.
@@ -76,6 +81,11 @@ pub fn parse(text: &[u8]) -> Statement {
         if let Some(insert) = insert_from_input(text) {
             return Statement::InsertFromInput(insert);
         }
+    }
+    if (first.is("KILL") || first.is("SYSTEM"))
+        && let Some(control) = control(text)
+    {
+        return Statement::Control(control);
     }
     Statement::Query(query(text))
 }
@@ -267,11 +277,13 @@ fn query(text: &[u8]) -> Query {
         }
         names.insert(name);
     }
+    let (format, format_clause) = format_clause(statement).unzip();
     let outfile = |pair: &[Token<'_>]| pair[0].is("INTO") && pair[1].is("OUTFILE");
     Query {
         end: behind.first().map_or(text.len(), |token| token.start),
         several: behind.iter().any(|token| !closes(token)),
-        format: format_clause(statement),
+        format,
+        format_clause,
         verb: statement
             .first()
             .map_or_else(String::new, |token| match token.kind {
@@ -285,7 +297,7 @@ fn query(text: &[u8]) -> Query {
 }
 
 /// FORMAT counts where the statement or its last SETTINGS follows: `SELECT format FROM t` has none.
-fn format_clause(statement: &[Token<'_>]) -> Option<String> {
+fn format_clause(statement: &[Token<'_>]) -> Option<(String, (usize, usize))> {
     let at = statement
         .iter()
         .rposition(|token| token.depth == 0 && token.is("FORMAT"))?;
@@ -294,7 +306,10 @@ fn format_clause(statement: &[Token<'_>]) -> Option<String> {
     let last = statement
         .get(at + 2)
         .is_none_or(|token| token.is("SETTINGS") || token.is("INTO"));
-    (named && last).then(|| String::from_utf8_lossy(&unquote(name)).into_owned())
+    (named && last).then(|| {
+        let text = String::from_utf8_lossy(&unquote(name)).into_owned();
+        (text, (statement[at].start, name.end()))
+    })
 }
 
 #[cfg(test)]

@@ -1,20 +1,17 @@
-//! ClickHouse's compressed blocks (`compress=1`, `decompress=1`) and LZ4 frames
-//! (`Content-Encoding: lz4`).
+//! ClickHouse's compressed blocks (`compress=1`, `decompress=1`).
 //!
 //! A block is a checksum of 16 bytes (CityHash128 of version 1.0.2) over what follows: the method,
 //! one byte; the length from the method on, four; the length decompressed, four; the data.
 
-use std::io::{Read, Write};
-
 use bytes::{Buf, Bytes, BytesMut};
 use lz4_flex::block;
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use crate::exception::{Exception, code};
 
 const CHECKSUM: usize = 16;
 const HEADER: usize = 9;
 const METHOD_LZ4: u8 = 0x82;
+const METHOD_ZSTD: u8 = 0x90;
 const METHOD_NONE: u8 = 0x02;
 /// ClickHouse's own limit for one block.
 const MAX_BLOCK: usize = 1 << 30;
@@ -22,6 +19,15 @@ const MAX_BLOCK: usize = 1 << 30;
 const MAX_RATIO: usize = 255;
 /// What this server puts into one block.
 const BLOCK: usize = 1 << 20;
+
+/// How the blocks of an answer are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Fast.
+    Lz4,
+    /// Small, at this level.
+    Zstd(i32),
+}
 
 fn checksum(data: &[u8]) -> [u8; CHECKSUM] {
     cityhash_rs::cityhash_102_128(data)
@@ -70,7 +76,8 @@ impl BlockDecoder {
                 "size_compressed_without_checksum is less than the header",
             ));
         }
-        if plain > MAX_BLOCK || plain > (compressed - HEADER).saturating_mul(MAX_RATIO) {
+        let bounded = header[0] == METHOD_LZ4;
+        if plain > MAX_BLOCK || bounded && plain > (compressed - HEADER).saturating_mul(MAX_RATIO) {
             return Err(too_large("size_decompressed", plain));
         }
         Ok(Some((plain, compressed)))
@@ -79,7 +86,7 @@ impl BlockDecoder {
     /// The next block's content, if all of it is here.
     ///
     /// # Errors
-    /// 40 where the checksum does not match, 89 for a method other than LZ4, 271 where the data
+    /// 40 where the checksum does not match, 89 for a method other than LZ4 and ZSTD, 271 where the data
     /// cannot be decompressed.
     pub fn next_block(&mut self) -> Result<Option<Bytes>, Exception> {
         let Some((plain, compressed)) = self.next_size()? else {
@@ -107,6 +114,10 @@ impl BlockDecoder {
                     _ => Err(cannot_decompress("Cannot decompress LZ4-encoded data")),
                 }
             }
+            METHOD_ZSTD => match zstd::bulk::decompress(&whole, plain) {
+                Ok(content) if content.len() == plain => Ok(Some(content.into())),
+                _ => Err(cannot_decompress("Cannot decompress ZSTD-encoded data")),
+            },
             METHOD_NONE if whole.len() == plain => Ok(Some(whole)),
             METHOD_NONE => Err(cannot_decompress(
                 "a block without compression has two lengths",
@@ -115,8 +126,8 @@ impl BlockDecoder {
                 code::UNKNOWN_COMPRESSION_METHOD,
                 "UNKNOWN_COMPRESSION_METHOD",
                 &format!(
-                    "Compression method 0x{other:02x} is not supported, LZ4 (0x82) is: set it in \
-                     the client"
+                    "Compression method 0x{other:02x} is not supported; LZ4 (0x82), ZSTD (0x90) and \
+                     none (0x02) are: set one in the client"
                 ),
             )),
         }
@@ -142,88 +153,45 @@ fn cannot_decompress(what: &str) -> Exception {
     Exception::new(code::CANNOT_DECOMPRESS, "CANNOT_DECOMPRESS", what)
 }
 
-/// The content of an LZ4 frame, up to a limit.
+/// Compresses a piece of an answer into blocks.
 ///
 /// # Errors
-/// It is not a frame, is cut off, or holds more.
-pub fn decode_frame(frame: &[u8], limit: usize) -> Result<Vec<u8>, Exception> {
-    let mut content = Vec::new();
-    FrameDecoder::new(frame)
-        .take(limit as u64 + 1)
-        .read_to_end(&mut content)
-        .map_err(|error| cannot_decompress(&format!("Cannot decompress the LZ4 body: {error}")))?;
-    Ok(content)
-}
-
-fn encode_blocks(data: &[u8]) -> Bytes {
+/// The compressor fails.
+pub fn encode(data: &[u8], method: Method) -> std::io::Result<Bytes> {
     let mut encoded = BytesMut::new();
     for part in data.chunks(BLOCK) {
         let start = encoded.len();
         let data_start = start + CHECKSUM + HEADER;
-        encoded.resize(data_start + block::get_maximum_output_size(part.len()), 0);
-        // The buffer has the size that this function asks for, so it cannot fail.
-        let length = block::compress_into(part, &mut encoded[data_start..]).unwrap_or(0);
+        let room = match method {
+            Method::Lz4 => block::get_maximum_output_size(part.len()),
+            Method::Zstd(_) => zstd::zstd_safe::compress_bound(part.len()),
+        };
+        encoded.resize(data_start + room, 0);
+        let target = &mut encoded[data_start..];
+        let length = match method {
+            Method::Lz4 => block::compress_into(part, target).map_err(std::io::Error::other)?,
+            Method::Zstd(level) => zstd::bulk::compress_to_buffer(part, target, level)?,
+        };
         encoded.truncate(data_start + length);
         let sizes = [HEADER + length, part.len()].map(|size| (size as u32).to_le_bytes());
-        encoded[start + CHECKSUM] = METHOD_LZ4;
+        encoded[start + CHECKSUM] = match method {
+            Method::Lz4 => METHOD_LZ4,
+            Method::Zstd(_) => METHOD_ZSTD,
+        };
         encoded[start + CHECKSUM + 1..start + CHECKSUM + 5].copy_from_slice(&sizes[0]);
         encoded[start + CHECKSUM + 5..data_start].copy_from_slice(&sizes[1]);
         let sum = checksum(&encoded[start + CHECKSUM..]);
         encoded[start..start + CHECKSUM].copy_from_slice(&sum);
     }
-    encoded.freeze()
-}
-
-/// Compresses an answer, or does not.
-pub enum Encoder {
-    /// As it is.
-    Plain,
-    /// `compress=1`
-    Blocks,
-    /// `Accept-Encoding: lz4`: one frame.
-    Frame(Box<FrameEncoder<Vec<u8>>>),
-}
-
-impl Encoder {
-    /// A new LZ4 frame.
-    pub fn frame() -> Self {
-        Self::Frame(Box::new(FrameEncoder::new(Vec::new())))
-    }
-
-    /// Compresses a piece so that the client can have all of it at once.
-    ///
-    /// # Errors
-    /// The compressor fails.
-    pub fn encode(&mut self, piece: Bytes) -> std::io::Result<Bytes> {
-        Ok(match self {
-            Self::Plain => piece,
-            Self::Blocks => encode_blocks(&piece),
-            Self::Frame(encoder) => {
-                encoder.write_all(&piece)?;
-                encoder.flush()?;
-                std::mem::take(encoder.get_mut()).into()
-            }
-        })
-    }
-
-    /// What ends the answer.
-    ///
-    /// # Errors
-    /// The compressor fails.
-    pub fn finish(&mut self) -> std::io::Result<Bytes> {
-        match self {
-            Self::Plain | Self::Blocks => Ok(Bytes::new()),
-            Self::Frame(encoder) => {
-                encoder.try_finish().map_err(std::io::Error::from)?;
-                Ok(std::mem::take(encoder.get_mut()).into())
-            }
-        }
-    }
+    Ok(encoded.freeze())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const METHODS: [Method; 2] = [Method::Lz4, Method::Zstd(1)];
 
     fn decode(body: &[u8], step: usize) -> Result<Vec<u8>, Exception> {
         let mut decoder = BlockDecoder::default();
@@ -244,51 +212,71 @@ mod tests {
 
     #[test]
     fn blocks_come_back_as_they_went() {
-        for length in [0, 1, 1000, BLOCK, BLOCK + 1, 3 * BLOCK + 17] {
-            let content = sample(length);
-            let body = encode_blocks(&content);
-            assert_eq!(decode(&body, 65_537).unwrap(), content);
+        for method in METHODS {
+            for length in [0, 1, 1000, BLOCK, BLOCK + 1, 3 * BLOCK + 17] {
+                let content = sample(length);
+                let body = encode(&content, method).unwrap();
+                assert_eq!(decode(&body, 65_537).unwrap(), content);
+            }
+            let body = encode(&sample(100), method).unwrap();
+            assert_eq!(decode(&body, 1).unwrap(), sample(100));
         }
-        let body = encode_blocks(&sample(100));
-        assert_eq!(decode(&body, 1).unwrap(), sample(100));
     }
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let body = encode_blocks(&sample(300)).to_vec();
+        for method in METHODS {
+            let body = encode(&sample(300), method).unwrap().to_vec();
+            damage(&body);
+        }
+    }
+
+    fn damage(body: &[u8]) {
         for at in 0..body.len() {
-            let mut damaged = body.clone();
+            let mut damaged = body.to_vec();
             damaged[at] ^= 0x41;
             assert!(decode(&damaged, 100).is_err(), "byte {at}");
         }
         for length in 1..body.len() {
             assert_eq!(decode(&body[..length], 100).unwrap_err().code(), 33);
         }
-        let mut damaged = body;
+        let mut damaged = body.to_vec();
         damaged[40] ^= 1;
         assert_eq!(decode(&damaged, 100).unwrap_err().code(), 40);
     }
 
     #[test]
     fn a_block_that_lies_about_its_size_is_refused_before_memory_is_taken() {
-        let mut lie = encode_blocks(&sample(300)).to_vec();
-        lie[CHECKSUM + 5..CHECKSUM + 9].copy_from_slice(&(900_u32 << 20).to_le_bytes());
-        let sum = checksum(&lie[CHECKSUM..]);
-        lie[..CHECKSUM].copy_from_slice(&sum);
-        assert_eq!(decode(&lie, 1000).unwrap_err().code(), 39);
+        for (method, code) in METHODS.into_iter().zip([39, 271]) {
+            let mut lie = encode(&sample(300), method).unwrap().to_vec();
+            lie[CHECKSUM + 5..CHECKSUM + 9].copy_from_slice(&(900_u32 << 20).to_le_bytes());
+            let sum = checksum(&lie[CHECKSUM..]);
+            lie[..CHECKSUM].copy_from_slice(&sum);
+            assert_eq!(decode(&lie, 1000).unwrap_err().code(), code);
+        }
     }
 
-    #[test]
-    fn frames_come_back_piece_by_piece() {
-        let mut encoder = Encoder::frame();
-        let mut body = Vec::new();
-        for length in [10, 100_000, 3] {
-            body.extend_from_slice(&encoder.encode(sample(length).into()).unwrap());
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_bytes_are_an_error_or_content(
+            header in proptest::collection::vec(any::<u8>(), 0..40),
+            method in prop::sample::select(vec![0x02_u8, 0x82, 0x90, 0x91, 0x00]),
+            compressed in 0_u32..200,
+            plain in any::<u32>(),
+            data in proptest::collection::vec(any::<u8>(), 0..200),
+            step in 1_usize..50,
+        ) {
+            let _ = decode(&header, step);
+            // With a true checksum, so that the sizes and the data are looked at.
+            let mut block = vec![method];
+            block.extend_from_slice(&compressed.to_le_bytes());
+            block.extend_from_slice(&(plain >> (plain % 32)).to_le_bytes());
+            block.extend_from_slice(&data);
+            let end = (compressed as usize).min(block.len());
+            let sum = checksum(&block[..end]);
+            let _ = decode(&[&sum[..], &block].concat(), step);
         }
-        body.extend_from_slice(&encoder.finish().unwrap());
-        let content = [sample(10), sample(100_000), sample(3)].concat();
-        assert_eq!(decode_frame(&body, 1 << 20).unwrap(), content);
-        assert!(decode_frame(&body[..body.len() / 2], 1 << 20).is_err());
-        assert_eq!(decode_frame(&body, 5).unwrap().len(), 6);
     }
 }
