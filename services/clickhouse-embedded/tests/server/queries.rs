@@ -1,9 +1,6 @@
 //! What is asked is answered as ClickHouse answers it.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Server, answer};
+use crate::common::{Server, answer};
 
 #[tokio::test]
 async fn queries_come_by_url_body_or_both() {

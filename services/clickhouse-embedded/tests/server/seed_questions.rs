@@ -1,9 +1,6 @@
 //! What the seed's README asks of the engine beyond plain SQL.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::Server;
+use crate::common::Server;
 
 #[tokio::test]
 async fn h3_takes_longitude_first_and_days_are_utc() {
@@ -17,7 +14,7 @@ async fn h3_takes_longitude_first_and_days_are_utc() {
     let sql = "SELECT geoToH3(55.36441, 25.25277, 7) AS cell, \
                (SELECT geoToH3(25.25277, 55.36441, 7) SETTINGS geotoh3_argument_order = 'lat_lon')";
     let answer = server.value("SELECT geoToH3(55.36441, 25.25277, 7)").await;
-    let swapped = common::answer(
+    let swapped = crate::common::answer(
         server
             .post(&[("geotoh3_argument_order", "lat_lon")])
             .body("SELECT geoToH3(25.25277, 55.36441, 7)"),

@@ -1,13 +1,10 @@
 //! Limits, kills and the end.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Server, answer, resident_mib};
+use crate::common::{Server, answer, resident_mib};
 
 #[tokio::test]
 async fn a_query_that_needs_too_much_memory_fails_alone() {

@@ -1,8 +1,6 @@
 //! A server of its own for a test: the real binary over the real engine, on a free port and a
 //! folder that goes away.
 
-#![allow(dead_code)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +13,9 @@ pub struct Server {
     child: Option<Child>,
     port: u16,
     settings: Vec<(String, String)>,
+    config: String,
+    /// What the binary is started by, such as `unshare …`.
+    wrapper: Vec<String>,
     folder: TempDir,
 }
 
@@ -64,21 +65,62 @@ impl Server {
 
     /// Settings by their environment names without the prefix.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
-        let mut server = Self {
-            child: None,
-            port: free_port(),
-            settings: settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let mut server = Self::new();
+        server.settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         server.spawn().await;
         server
     }
 
+    /// Settings as a configuration file has them.
+    pub async fn start_with_config(toml: &str) -> Self {
+        let mut server = Self::new();
+        toml.clone_into(&mut server.config);
+        server.spawn().await;
+        server
+    }
+
+    /// A server whose program is run by another one. `DATA` there is the data path.
+    pub async fn start_within(wrapper: &[&str]) -> Self {
+        let mut server = Self::new();
+        let data = server.data_path();
+        std::fs::create_dir_all(&data).unwrap();
+        server.wrapper = wrapper
+            .iter()
+            .map(|word| word.replace("DATA", data.to_str().unwrap()))
+            .collect();
+        server.spawn().await;
+        server
+    }
+
+    fn new() -> Self {
+        Self {
+            child: None,
+            port: free_port(),
+            settings: Vec::new(),
+            config: String::new(),
+            wrapper: Vec::new(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clickhouse-embedded"));
+        let program = env!("CARGO_BIN_EXE_clickhouse-embedded");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
+        if !self.config.is_empty() {
+            let file = self.folder.path().join("settings.toml");
+            std::fs::write(&file, &self.config).unwrap();
+            command.arg("--config").arg(file);
+        }
         command
             .arg("run")
             .env("CLICKHOUSE_EMBEDDED_LIBRARY", library())
@@ -120,6 +162,12 @@ impl Server {
         }
     }
 
+    /// Whether the process that was started still runs.
+    pub fn runs(&mut self) -> bool {
+        let child = self.child.as_mut().unwrap();
+        child.try_wait().unwrap().is_none()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
@@ -148,6 +196,10 @@ impl Server {
             assert!(Instant::now() < deadline, "still there after {limit:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn address(&self) -> String {
@@ -221,6 +273,15 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     Answer {
         status: response.status().as_u16(),
         text: response.text().await.unwrap(),
+    }
+}
+
+/// Asks until it is so.
+pub async fn eventually(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !check().await {
+        assert!(Instant::now() < deadline, "not after {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

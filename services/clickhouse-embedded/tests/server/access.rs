@@ -1,9 +1,6 @@
 //! Who may do what.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Server, answer};
+use crate::common::{Server, answer};
 
 #[tokio::test]
 async fn only_the_right_password_opens() {
@@ -124,6 +121,92 @@ async fn a_reader_asks_and_does_nothing_else() {
     assert_eq!(with("readonly", "2").await.status, 200);
 }
 
+/// The engine's own lists, so that a newer engine with more ways out fails here.
+#[tokio::test]
+async fn readers_reach_only_what_is_listed() {
+    // What `execute::access` lists, and `input`, which only an INSERT has.
+    let open = clickhouse_embedded::execute::access::READER_TABLE_FUNCTIONS;
+    let server = Server::start().await;
+    server
+        .value("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
+        .await;
+    let functions = server
+        .value("SELECT name FROM system.table_functions ORDER BY name")
+        .await;
+    assert!(functions.lines().count() > 60);
+    let (mut reached, mut refused) = (Vec::new(), 0);
+    for name in functions.lines() {
+        for sql in [
+            format!("SELECT * FROM {name}('x', 'y', 'z')"),
+            format!("SELECT * FROM `{name}`()"),
+            format!("DESCRIBE TABLE {name}('http://127.0.0.1:1/x')"),
+            format!("SELECT (SELECT count() FROM {name} ('x'))"),
+            format!("EXPLAIN SELECT * FROM t JOIN {name}(t) USING a"),
+        ] {
+            let answer = server.ask_as_reader(&sql).await;
+            let lock = answer.status != 200 && answer.code() == 164;
+            if open.contains(&name.to_lowercase().as_str()) {
+                reached.push(name.to_lowercase());
+                break;
+            }
+            assert!(lock, "{sql}: {answer:?}");
+            refused += 1;
+        }
+    }
+    reached.dedup();
+    assert!(
+        refused > 300 && reached.len() >= 13,
+        "{refused} {reached:?}"
+    );
+
+    let engines = server
+        .value("SELECT name FROM system.table_engines ORDER BY name")
+        .await;
+    assert!(engines.lines().count() > 60);
+    for engine in engines.lines() {
+        for sql in [
+            format!("CREATE TABLE x (a String) ENGINE = {engine}('x')"),
+            format!("CREATE TEMPORARY TABLE x (a String) ENGINE = {engine}"),
+            format!("ATTACH TABLE x (a String) ENGINE = {engine}('x')"),
+            format!("CREATE DATABASE x ENGINE = {engine}('x')"),
+        ] {
+            let request = server.post_as("reader", "reader", &[("session_id", "s")]);
+            assert_eq!(answer(request.body(sql.clone())).await.code(), 164, "{sql}");
+        }
+    }
+    for sql in [
+        "CREATE DICTIONARY d (k UInt64) PRIMARY KEY k SOURCE(HTTP(url 'http://127.0.0.1:1/' \
+         format 'TSV')) LAYOUT(FLAT()) LIFETIME(0)",
+        "CREATE FUNCTION f AS x -> x",
+        "CREATE NAMED COLLECTION c AS k = 'v'",
+        "CREATE USER u",
+        "GRANT ALL ON *.* TO u",
+        "SYSTEM RELOAD CONFIG",
+        "ATTACH DATABASE x",
+        "RENAME TABLE t TO u",
+        "OPTIMIZE TABLE t",
+        "EXCHANGE TABLES t AND t",
+        "INSERT INTO FUNCTION file('x', 'TSV', 'a Int8') SELECT 1",
+        "DELETE FROM t WHERE 1",
+        "UPDATE t SET a = 1 WHERE 1",
+        "UNDROP TABLE t",
+        "DETACH TABLE t",
+        "MOVE TABLE t",
+        "BEGIN TRANSACTION",
+        "EXECUTE AS u",
+        "SELECT 1 INTO OUTFILE '/tmp/x'",
+        "SHOW TABLES INTO OUTFILE '/tmp/x'",
+        "EXPLAIN AST DROP TABLE t; DROP TABLE t",
+        "WITH x AS (SELECT 1) INSERT INTO t SELECT 1",
+        "FROM t INSERT INTO t SELECT 1",
+    ] {
+        let answer = server.ask_as_reader(sql).await;
+        assert_ne!(answer.status, 200, "{sql}: {answer:?}");
+    }
+    assert_eq!(server.value("SELECT count() FROM t").await, "0");
+    assert_eq!(server.value("SHOW TABLES").await, "t");
+}
+
 #[tokio::test]
 async fn a_typo_in_the_configuration_is_named() {
     let server = Server::start().await;
@@ -149,7 +232,7 @@ async fn what_hinders_the_start_is_said() {
         .command()
         .env(
             "CLICKHOUSE_EMBEDDED_LISTEN",
-            format!("127.0.0.1:{}", common::free_port()),
+            format!("127.0.0.1:{}", crate::common::free_port()),
         )
         .output()
         .unwrap();
@@ -171,7 +254,7 @@ async fn what_hinders_the_start_is_said() {
         .command()
         .env(
             "CLICKHOUSE_EMBEDDED_LISTEN",
-            format!("127.0.0.1:{}", common::free_port()),
+            format!("127.0.0.1:{}", crate::common::free_port()),
         )
         .env("CLICKHOUSE_EMBEDDED_DATA_PATH", folder.path())
         .env("CLICKHOUSE_EMBEDDED_LIBRARY", "/nowhere/libchdb.so")

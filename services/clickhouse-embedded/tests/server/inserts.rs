@@ -1,13 +1,10 @@
 //! Rows arrive whole or not at all, and once.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use crate::common::{Server, answer};
 use clickhouse::{Compression, Row};
-use common::{Server, answer};
 use serde::{Deserialize, Serialize};
 
 /// 2026-01-01 00:00:00 UTC
