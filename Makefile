@@ -44,6 +44,8 @@ failpoints: tools ## Build the programs that tests can kill at named places, int
 	$(CARGO) build --release --workspace --bins
 	@cp $(RELEASE)/flight-mock $(RELEASE)/clickhouse-embedded $(RELEASE)/contrail $(FAILPOINTS)/
 
+# ClickHouse's clients for Python and Go come from Python's registry, into target/clients.
+test: TOOLS += python3
 test: failpoints parts ## Run all tests.
 	$(CARGO) test --release --workspace
 	@$(MAKE) --no-print-directory scenarios
@@ -98,6 +100,7 @@ tools:
 			cc | c++ | make) package=build-essential ;; \
 			java) package=default-jre-headless ;; \
 			mvn) package=maven ;; \
+			python3) package=python3-venv ;; \
 			*) package=$$tool ;; \
 		esac; \
 		case " $$packages " in *" $$package "*) ;; *) packages="$$packages $$package" ;; esac; \
