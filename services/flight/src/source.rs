@@ -7,6 +7,9 @@
 //! On the WebSocket all frames are text. A batch is newline-delimited JSON: one [`BatchHeader`], then
 //! one event a line, so that one malformed event does not make its neighbours unreadable.
 
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -133,41 +136,48 @@ pub enum FrameError {
 
 /// A frame from the source, taken apart without copying its events.
 #[derive(Debug)]
-pub enum Frame<'a> {
+pub enum Frame {
     /// See [`ServerFrame::Hello`] and [`ServerFrame::Error`].
     Control(ServerFrame),
-    /// A batch with its lines: line i is the event at offset `header.first + i`.
-    Batch(BatchHeader, Vec<&'a [u8]>),
+    /// A batch, and where in the frame its lines are: line i is the event at offset
+    /// `header.first + i`.
+    Batch(BatchHeader, Vec<Range<usize>>),
 }
 
 /// Takes a frame apart. The lines of a batch are not looked into: each is judged on its own.
 ///
 /// # Errors
 /// See [`FrameError`]: the frame cannot be trusted at all, not even its offsets.
-pub fn parse_frame(frame: &[u8]) -> Result<Frame<'_>, FrameError> {
-    let mut lines = frame.split(|byte| *byte == b'\n');
-    let header = match serde_json::from_slice(lines.next().unwrap_or_default())? {
+pub fn parse_frame(frame: &[u8]) -> Result<Frame, FrameError> {
+    let header_end = memchr(b'\n', frame).unwrap_or(frame.len());
+    let header = match serde_json::from_slice(&frame[..header_end])? {
         ServerFrame::Batch(header) => header,
         control => return Ok(Frame::Control(control)),
     };
     if header.first < 0 || header.first.checked_add(i64::from(header.count)).is_none() {
         return Err(FrameError::Offset(header.first));
     }
-    let mut events: Vec<&[u8]> = Vec::with_capacity(header.count.min(1 << 16) as usize);
-    events.extend(lines);
-    if events.last().is_some_and(|line| line.is_empty())
-        && events.len() == header.count as usize + 1
-    {
-        events.pop();
+    let mut lines = Vec::with_capacity(header.count.min(1 << 16) as usize);
+    if header_end < frame.len() {
+        let mut start = header_end + 1;
+        for end in memchr_iter(b'\n', &frame[start..]) {
+            let end = header_end + 1 + end;
+            lines.push(start..end);
+            start = end + 1;
+        }
+        // What follows the last line break: nothing, where each line ends with one.
+        if start < frame.len() || lines.len() < header.count as usize {
+            lines.push(start..frame.len());
+        }
     }
-    if events.len() != header.count as usize {
+    if lines.len() != header.count as usize {
         return Err(FrameError::WrongCount {
             first: header.first,
             announced: header.count,
-            found: events.len(),
+            found: lines.len(),
         });
     }
-    Ok(Frame::Batch(header, events))
+    Ok(Frame::Batch(header, lines))
 }
 
 #[cfg(test)]
@@ -178,11 +188,12 @@ mod tests {
     #[test]
     fn a_batch_keeps_malformed_lines_apart() {
         let text = "{\"type\":\"batch\",\"first\":7,\"count\":2,\"at_ms\":1,\"next\":9}\n{\"ok\":1}\nnot json\n";
-        let Frame::Batch(header, events) = parse_frame(text.as_bytes()).unwrap() else {
+        let Frame::Batch(header, lines) = parse_frame(text.as_bytes()).unwrap() else {
             panic!("a batch");
         };
         assert_eq!((header.first, header.next), (7, 9));
-        assert_eq!(events, [&b"{\"ok\":1}"[..], b"not json"]);
+        let lines: Vec<&str> = lines.into_iter().map(|line| &text[line]).collect();
+        assert_eq!(lines, ["{\"ok\":1}", "not json"]);
     }
 
     #[test]
@@ -214,6 +225,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn lines_are_those_between_line_breaks(body in "[a\n]{0,12}", count in 0usize..12) {
+            let text = format!(
+                "{{\"type\":\"batch\",\"first\":0,\"count\":{count},\"at_ms\":1,\"next\":9}}\n{body}"
+            );
+            let mut expected: Vec<&str> = body.split('\n').collect();
+            // A line break at the end ends the last line, or there is one more, empty line: the count tells.
+            if expected.len() == count + 1 && expected.last() == Some(&"") {
+                expected.pop();
+            }
+            match parse_frame(text.as_bytes()) {
+                Ok(Frame::Batch(_, lines)) => {
+                    let lines: Vec<&str> = lines.into_iter().map(|line| &text[line]).collect();
+                    prop_assert_eq!(&lines, &expected);
+                    prop_assert_eq!(lines.len(), count);
+                }
+                Ok(Frame::Control(frame)) => prop_assert!(false, "{frame:?}"),
+                Err(_) => prop_assert_ne!(expected.len(), count),
+            }
+        }
+
         #[test]
         fn no_frame_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse_frame(&bytes);

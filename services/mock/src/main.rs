@@ -12,6 +12,9 @@ use flight_mock::server::feed::now_ms;
 use flight_mock::server::{Patience, serve};
 use flight_mock::settings::{ENV_PREFIX, Settings};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Simulates air traffic as a log of positions that can be read from any offset.
 #[derive(Debug, Parser)]
 #[command(version)]

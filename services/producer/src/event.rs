@@ -1,5 +1,7 @@
 //! One line of a source: a position, or a dead letter.
 
+mod plain;
+
 use std::borrow::Cow;
 
 use flight::position::PositionRef;
@@ -56,7 +58,7 @@ impl Event<'_> {
 }
 
 /// Why an event goes to the dead letters.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejection {
     /// One of [`crate::metrics::REASONS`].
     pub(crate) reason: &'static str,
@@ -66,6 +68,9 @@ pub(crate) struct Rejection {
 /// Reads a line. What a position *says* is the ingester's to judge; here it must only be one.
 pub(crate) fn read(line: &[u8]) -> Result<Event<'_>, Rejection> {
     let reject = |reason, detail| Err(Rejection { reason, detail });
+    if let Some(event) = plain::read(line).filter(|event| !event.flight_id.is_empty()) {
+        return Ok(event);
+    }
     // serde would take a list of the fields' values for a struct.
     if line.trim_ascii_start().first() == Some(&b'[') {
         return reject("not_a_position", "a JSON array, not an object".into());

@@ -7,10 +7,12 @@
 //! goes to the dead letters in the same transaction.
 
 mod checkpoints;
+mod encode;
 mod error;
 mod event;
 mod kafka_client;
 mod metrics;
+mod record;
 mod service;
 mod session;
 mod settings;
@@ -20,9 +22,9 @@ mod transaction;
 
 pub use error::{EXIT_FENCED, EXIT_NO_CHECKPOINT, Fatal};
 pub use metrics::Metrics;
-pub use service::run;
+pub use service::{run, run_local};
 pub use session::OBSERVED_MS;
 pub use settings::{
     CommitSettings, ENV_PREFIX, MemorySettings, Settings, SourceSettings, Topics, Transport,
 };
-pub use source::SourceError;
+pub use source::{LocalSource, SourceError};

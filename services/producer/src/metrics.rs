@@ -36,7 +36,7 @@ pub struct Metrics {
     pub fenced: IntCounter,
     /// Partitions in which a transaction of an earlier session had no end.
     pub settled: IntCounter,
-    /// Text of events that waits to be encoded.
+    /// Records that wait to be handed to the Kafka client.
     pub source_queue_bytes: IntGauge,
     /// Records that wait for Kafka.
     pub kafka_queue_records: IntGauge,
@@ -164,7 +164,7 @@ impl Metrics {
                 registry,
                 IntGauge::with_opts(opts(
                     "source_queue_bytes",
-                    "Text of events read and not yet encoded",
+                    "Records made of events that are not with the Kafka client yet, in bytes",
                 )),
             ),
             kafka_queue_records: register(

@@ -14,12 +14,14 @@ use crate::error::{Fatal, SessionError};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::settings::Settings;
+use crate::source::{LocalSource, Origin};
 
 /// A session that lasted so long was a good one: the next begins without a long wait.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
 /// What every session needs.
 pub(crate) struct Context {
+    pub(crate) origin: Origin,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
@@ -127,12 +129,35 @@ impl Memory {
 /// # Errors
 /// See [`Fatal`]. Kafka, registry or source being away are not among them: the producer waits.
 pub async fn run(settings: Settings, admin: &Admin, shutdown: Shutdown) -> Result<(), Fatal> {
+    run_from(Origin::Settings, settings, admin, shutdown).await
+}
+
+/// As [`run`], from a source in this process, whatever the settings say of one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_local(
+    source: Arc<dyn LocalSource>,
+    settings: Settings,
+    admin: &Admin,
+    shutdown: Shutdown,
+) -> Result<(), Fatal> {
+    run_from(Origin::Local(source), settings, admin, shutdown).await
+}
+
+async fn run_from(
+    origin: Origin,
+    settings: Settings,
+    admin: &Admin,
+    shutdown: Shutdown,
+) -> Result<(), Fatal> {
     let readiness = admin.readiness().clone();
     for condition in ["source", "registry", "kafka", "flowing"] {
         readiness.require(condition);
     }
     let start = |error: &dyn std::fmt::Display| Fatal::Start(error.to_string());
     let cx = Context {
+        origin,
         metrics: Metrics::new(admin.registry()),
         readiness,
         shutdown,

@@ -7,20 +7,21 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use flight::avro::{Encoder, POSITION_SCHEMA, Record, SUBJECT};
+use flight::avro::{POSITION_SCHEMA, SUBJECT};
 use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter::{DeadLetter, Place};
 use flight::kafka::topics::{self, TopicSettings};
 use flight::telemetry::{TRACEPARENT, span_with_parent, traceparent_of};
-use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::checkpoints::{self, Checkpoints, Until, decide};
+use crate::encode::{Outcome, RecordEncoder};
 use crate::error::{Fatal, SessionError};
-use crate::event::{self, Rejection};
+use crate::event::Rejection;
 use crate::kafka_client::MessageLimits;
+use crate::record::RecordHeaders;
 use crate::service::{Context, Memory};
 use crate::settle::{self, Inspector};
-use crate::source::{self, Batch, Feed};
+use crate::source::{Batch, Feed};
 use crate::transaction::{Sent, Transactor};
 
 pub use flight::avro::OBSERVED_MS;
@@ -34,7 +35,7 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(3);
 /// Runs one session until the process is to stop (`Ok`) or something fails.
 pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError> {
     cx.metrics.sessions.inc();
-    let descriptor = cx.wait(source::describe(&cx.http, &cx.settings.source))?;
+    let descriptor = cx.wait(cx.origin.describe(&cx.http, &cx.settings.source))?;
     memory.turn_to(&descriptor.name);
     cx.wait(topics::ensure(
         &cx.settings.kafka,
@@ -89,7 +90,7 @@ pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError>
     let mut writer = Writer {
         cx,
         transactor,
-        encoder: Encoder::new(schema_id),
+        encoder: RecordEncoder::new(schema_id, &descriptor.name, limits.record),
         source: descriptor.name,
         session,
         origin: start.origin,
@@ -97,7 +98,6 @@ pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError>
         live_edge: descriptor.next,
         record_limit: limits.record,
         open: None,
-        buffer: Vec::with_capacity(512),
     };
     let result = writer.claim().and_then(|()| {
         cx.readiness.set("kafka", Ok(()));
@@ -183,7 +183,7 @@ enum Next {
 struct Writer<'a> {
     cx: &'a Context,
     transactor: Transactor,
-    encoder: Encoder,
+    encoder: RecordEncoder,
     source: String,
     session: String,
     origin: i64,
@@ -192,7 +192,6 @@ struct Writer<'a> {
     live_edge: i64,
     record_limit: usize,
     open: Option<Open>,
-    buffer: Vec<u8>,
 }
 
 impl Writer<'_> {
@@ -205,15 +204,7 @@ impl Writer<'_> {
     /// Writes what the source sends until the process is to stop.
     fn stream(&mut self, memory: &mut Memory) -> Result<(), SessionError> {
         let cx = self.cx;
-        let mut feed = Feed::start(
-            &cx.settings.source,
-            cx.settings.memory.source_queue_kib,
-            &self.source,
-            self.next,
-            cx.http.clone(),
-            cx.metrics.clone(),
-            cx.readiness.clone(),
-        );
+        let mut feed = Feed::start(cx, self.encoder.clone(), self.next);
         loop {
             cx.readiness.beat();
             match self.wait(&mut feed) {
@@ -318,16 +309,25 @@ impl Writer<'_> {
         let observed =
             is_remote(batch.header.at_ms, now_ms()).then(|| batch.header.at_ms.to_string());
 
+        // One record of a batch carries its trace.
+        let first = record_headers(traceparent.as_deref(), observed.as_deref());
+        let others = record_headers(None, observed.as_deref());
         let half = batch.header.count / 2;
-        for (index, (offset, line)) in (0u32..).zip(batch.events()) {
-            let traceparent = traceparent.as_deref().filter(|_| index == 0);
-            let headers = headers(traceparent, observed.as_deref());
-            self.write_event(offset, line, headers)?;
+        for (index, (offset, outcome)) in (0u32..).zip(batch.records.iter()) {
+            match outcome {
+                Outcome::Position { key, value } => {
+                    let headers = if index == 0 { &first } else { &others };
+                    self.write_position(key, value, headers)?;
+                }
+                Outcome::Rejected { line, rejection } => {
+                    self.write_dead_letter(offset, line, rejection)?;
+                }
+            }
             if index == half {
                 flight::failpoint!("producer::in-transaction");
             }
         }
-        self.next = batch.end();
+        self.next = batch.records.end();
         self.live_edge = batch.header.next;
         if let Some(open) = &mut self.open {
             open.events += u64::from(batch.header.count);
@@ -341,50 +341,31 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes one event: as a position, or as a dead letter.
-    fn write_event(
-        &mut self,
-        offset: i64,
-        line: &[u8],
-        headers: Option<OwnedHeaders>,
+    fn write_position(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        headers: &RecordHeaders,
     ) -> Result<(), SessionError> {
-        let rejection = match event::read(line) {
-            Ok(event) => {
-                let position = event.position();
-                let record = Record {
-                    source: &self.source,
-                    source_offset: offset,
-                    position,
-                };
-                self.buffer.clear();
-                self.encoder.encode(&record, &mut self.buffer);
-                let key = position.flight_id.as_bytes();
-                let size = self.buffer.len() + key.len();
-                let topic = &self.cx.settings.topics.positions.name;
-                if size <= self.record_limit
-                    && self.transactor.send(topic, key, &self.buffer, headers)? == Sent::Queued
-                {
-                    self.cx.metrics.events_produced.inc();
-                    return Ok(());
-                }
-                Rejection {
-                    reason: "too_large",
-                    detail: format!(
-                        "{size} bytes of key and value, topic {topic} takes {}",
-                        self.record_limit
-                    ),
-                }
+        match self.transactor.send_position(key, value, headers)? {
+            Sent::Queued => {
+                self.cx.metrics.events_produced.inc();
+                Ok(())
             }
-            Err(rejection) => rejection,
-        };
-        self.write_dead_letter(offset, line, rejection)
+            // It is within what the topic takes, and the client was told to take that.
+            Sent::TooLarge => Err(SessionError::MessageLimit {
+                topic: self.cx.settings.topics.positions.name.clone(),
+                found: self.record_limit,
+                needed: key.len() + value.len(),
+            }),
+        }
     }
 
     fn write_dead_letter(
         &mut self,
         offset: i64,
         line: &[u8],
-        rejection: Rejection,
+        rejection: &Rejection,
     ) -> Result<(), SessionError> {
         let letter = DeadLetter {
             place: Place::Source {
@@ -422,7 +403,8 @@ impl Writer<'_> {
             .inc();
         if let Some(open) = &mut self.open {
             open.dead_letters += 1;
-            open.example.get_or_insert((offset, rejection));
+            open.example
+                .get_or_insert_with(|| (offset, rejection.clone()));
         }
         Ok(())
     }
@@ -493,15 +475,8 @@ fn is_remote(at_ms: i64, now_ms: i64) -> bool {
     at_ms.abs_diff(now_ms) > OBSERVED_AFTER_MS
 }
 
-fn headers(traceparent: Option<&str>, observed_ms: Option<&str>) -> Option<OwnedHeaders> {
-    let mut headers = None;
-    for (key, value) in [(TRACEPARENT, traceparent), (OBSERVED_MS, observed_ms)] {
-        if value.is_some() {
-            let so_far = headers.unwrap_or_else(|| OwnedHeaders::new_with_capacity(2));
-            headers = Some(so_far.insert(Header { key, value }));
-        }
-    }
-    headers
+fn record_headers(traceparent: Option<&str>, observed_ms: Option<&str>) -> RecordHeaders {
+    RecordHeaders::new([(TRACEPARENT, traceparent), (OBSERVED_MS, observed_ms)])
 }
 
 fn now_ms() -> i64 {
@@ -514,7 +489,6 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdkafka::message::Headers;
 
     #[test]
     fn a_batch_of_now_needs_no_header_for_its_time() {
@@ -523,14 +497,5 @@ mod tests {
         assert!(is_remote(now - 16 * 60_000, now));
         assert!(is_remote(now + 16 * 60_000, now));
         assert!(is_remote(i64::MIN, now), "no overflow");
-    }
-
-    #[test]
-    fn most_records_have_no_headers_at_all() {
-        assert!(headers(None, None).is_none());
-        let both = headers(Some("00-a-b-01"), Some("123")).unwrap();
-        assert_eq!(both.count(), 2);
-        assert_eq!(both.get(1).key, OBSERVED_MS);
-        assert_eq!(both.get(1).value, Some(&b"123"[..]));
     }
 }

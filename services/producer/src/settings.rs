@@ -201,7 +201,7 @@ impl CommitSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemorySettings {
-    /// Events that were read and not yet encoded, in KiB of their text.
+    /// Records that were made of events and are not with the Kafka client yet, in KiB.
     pub source_queue_kib: u32,
     /// Records that Kafka has not acknowledged, in KiB.
     pub kafka_queue_kib: u32,

@@ -1,5 +1,6 @@
 //! One transactional client of Kafka, used by one thread.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
@@ -13,6 +14,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::error::SessionError;
 use crate::kafka_client::{MessageLimits, ProducerEvents, producer_config};
+use crate::record::{RecordHeaders, TopicWriter};
 use crate::service::Context;
 
 /// One call into the client blocks for so long at most, so that a stop is noticed.
@@ -35,9 +37,16 @@ pub(crate) enum Sent {
     TooLarge,
 }
 
+/// How long one record has waited for room.
+#[derive(Default)]
+struct Wait {
+    full_since: Option<Instant>,
+}
+
 /// A producer that writes in transactions.
 pub(crate) struct Transactor {
-    producer: BaseProducer<ProducerEvents>,
+    producer: Arc<BaseProducer<ProducerEvents>>,
+    positions: TopicWriter<ProducerEvents>,
     shutdown: Shutdown,
     readiness: Readiness,
     patience: Duration,
@@ -82,12 +91,17 @@ impl Transactor {
             readiness: cx.readiness.clone(),
             trouble: Trouble::new(&cx.settings.kafka),
         };
-        let producer = producer_config(&cx.settings, transactional_id, limits)
+        let failed = |error| SessionError::kafka("making the Kafka client", error);
+        let producer: BaseProducer<_> = producer_config(&cx.settings, transactional_id, limits)
             .create_with_context(events)
-            .map_err(|error| SessionError::kafka("making the Kafka client", error))?;
+            .map_err(failed)?;
+        let producer = Arc::new(producer);
+        let topic = &cx.settings.topics.positions.name;
+        let positions = TopicWriter::new(Arc::clone(&producer), topic).map_err(failed)?;
         let timeout_ms = cx.settings.commit.transaction_timeout_ms;
         Ok(Self {
             producer,
+            positions,
             shutdown: cx.shutdown.clone(),
             readiness: cx.readiness.clone(),
             // Beyond the transaction's timeout the broker has aborted it.
@@ -134,6 +148,25 @@ impl Transactor {
             .map_err(|error| self.failed("beginning a transaction", error))
     }
 
+    /// Queues a record of a position, waiting for room.
+    pub(crate) fn send_position(
+        &self,
+        key: &[u8],
+        payload: &[u8],
+        headers: &RecordHeaders,
+    ) -> Result<Sent, SessionError> {
+        let mut wait = Wait::default();
+        loop {
+            match self.positions.produce(key, payload, headers) {
+                Ok(()) => return Ok(Sent::Queued),
+                Err(code) => match self.refused(ClientError::MessageProduction(code), &mut wait)? {
+                    Some(sent) => return Ok(sent),
+                    None => continue,
+                },
+            }
+        }
+    }
+
     /// Queues a record, waiting for room.
     pub(crate) fn send(
         &self,
@@ -159,33 +192,41 @@ impl Transactor {
 
     fn enqueue(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<Sent, SessionError> {
         let mut record = record;
-        let mut full_since: Option<Instant> = None;
+        let mut wait = Wait::default();
         loop {
             let (error, refused) = match self.producer.send(record) {
                 Ok(()) => return Ok(Sent::Queued),
                 Err(refused) => refused,
             };
-            match error {
-                ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
-                    let since = *full_since.get_or_insert_with(Instant::now);
-                    self.note_silence(since);
-                    if self.shutdown.is_requested() && since.elapsed() > SILENCE {
-                        return Err(SessionError::Stopped);
-                    }
-                    if since.elapsed() > self.patience {
-                        return Err(SessionError::Timeout {
-                            doing: "writing records",
-                            seconds: self.patience.as_secs(),
-                        });
-                    }
-                    self.producer.poll(Duration::from_millis(2));
-                    record = refused;
-                }
-                ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    return Ok(Sent::TooLarge);
-                }
-                error => return Err(self.failed("writing records", error)),
+            if let Some(sent) = self.refused(error, &mut wait)? {
+                return Ok(sent);
             }
+            record = refused;
+        }
+    }
+
+    /// What to do with a record that the client did not take: `None` to try it again.
+    fn refused(&self, error: ClientError, wait: &mut Wait) -> Result<Option<Sent>, SessionError> {
+        match error {
+            ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
+                let since = *wait.full_since.get_or_insert_with(Instant::now);
+                self.note_silence(since);
+                if self.shutdown.is_requested() && since.elapsed() > SILENCE {
+                    return Err(SessionError::Stopped);
+                }
+                if since.elapsed() > self.patience {
+                    return Err(SessionError::Timeout {
+                        doing: "writing records",
+                        seconds: self.patience.as_secs(),
+                    });
+                }
+                self.producer.poll(Duration::from_millis(2));
+                Ok(None)
+            }
+            ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Ok(Some(Sent::TooLarge))
+            }
+            error => Err(self.failed("writing records", error)),
         }
     }
 
@@ -207,10 +248,8 @@ impl Transactor {
             doing,
             seconds: began.elapsed().as_secs(),
         };
-        if !self.flush(&mut expired) {
-            return Err(timeout());
-        }
         loop {
+            // It waits for the records that are queued, and sends them without their linger time.
             match self.producer.commit_transaction(SLICE) {
                 Ok(()) => return Ok(()),
                 // Calling again resumes the same commit.

@@ -3,7 +3,6 @@
 //! The body is computed when the connection can take it: a client that does not read costs one
 //! group of events.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -19,7 +18,7 @@ use serde::Deserialize;
 use super::metrics::Transport;
 use super::refusal::Refusal;
 use super::{ClientGuard, Server};
-use crate::simulator::MAX_EVENT_BYTES;
+use crate::simulator::{MAX_EVENT_BYTES, digits};
 
 /// Most events in a group, which is what is held for a client.
 const GROUP_EVENTS: i64 = 400;
@@ -130,7 +129,9 @@ impl Events {
         let _ = serde_json::to_writer(&mut text, &header);
         text.extend_from_slice(b"\n\n");
         for offset in due.clone() {
-            let _ = write!(text, "id: {offset}\nevent: position\ndata: ");
+            text.extend_from_slice(b"id: ");
+            digits::integer(&mut text, offset);
+            text.extend_from_slice(b"\nevent: position\ndata: ");
             feed.write_event(offset, &mut text);
             text.extend_from_slice(b"\n\n");
         }

@@ -7,7 +7,7 @@
 //! instant, one seed's aircraft are in one place, whatever the epoch and the period.
 
 pub mod catalog;
-mod digits;
+pub(crate) mod digits;
 pub mod event;
 pub mod geo;
 mod hash;

@@ -190,8 +190,8 @@ impl Client {
             flight::source::Frame::Batch(header, lines) => Batch {
                 header,
                 lines: lines
-                    .iter()
-                    .map(|line| String::from_utf8(line.to_vec()).unwrap())
+                    .into_iter()
+                    .map(|line| text[line].to_owned())
                     .collect(),
                 bytes: text.len(),
             },

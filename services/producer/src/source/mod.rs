@@ -4,6 +4,7 @@
 //! (it breaks, the source jumps, a frame makes no sense), the next connection begins there. Batches
 //! wait in a queue that is bounded by their size; a full queue makes the reader stop reading.
 
+mod local;
 mod sse;
 mod websocket;
 
@@ -12,7 +13,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use flight::admin::Readiness;
 use flight::backoff::Backoff;
 use flight::source::{BatchHeader, DESCRIPTOR_PATH, FrameError, SourceDescriptor};
@@ -20,8 +20,11 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::encode::{RecordEncoder, Records};
 use crate::metrics::Metrics;
+use crate::service::Context;
 use crate::settings::{SourceSettings, Transport};
+pub use local::LocalSource;
 
 /// Largest frame, line or event that is taken at all. The protocol keeps batches below 1 MiB; one
 /// oversized event must still come in, to be dead-lettered whole.
@@ -110,31 +113,40 @@ impl SourceError {
     }
 }
 
-/// Events that came together.
+/// Events that came together, as records.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) header: BatchHeader,
-    body: Bytes,
-    /// Where in `body` the events are.
-    lines: Vec<Range<usize>>,
+    pub(crate) records: Records,
     /// Room in the queue, given back when the batch is done with.
     _room: OwnedSemaphorePermit,
 }
 
-impl Batch {
-    /// Offset of each event, and its text.
-    pub(crate) fn events(&self) -> impl Iterator<Item = (i64, &[u8])> {
-        (self.header.first..).zip(self.lines.iter().map(|line| &self.body[line.clone()]))
-    }
+/// Where a session's events come from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// From where the settings say.
+    Settings,
+    /// From this process.
+    Local(Arc<dyn LocalSource>),
+}
 
-    /// The first offset after the batch.
-    pub(crate) fn end(&self) -> i64 {
-        self.header.first + self.lines.len() as i64
+impl Origin {
+    /// Asks the source what it is.
+    pub(crate) async fn describe(
+        &self,
+        http: &reqwest::Client,
+        settings: &SourceSettings,
+    ) -> Result<SourceDescriptor, SourceError> {
+        match self {
+            Self::Settings => describe(http, settings).await,
+            Self::Local(source) => Ok(source.describe()),
+        }
     }
 }
 
 /// Asks a source what it is.
-pub(crate) async fn describe(
+async fn describe(
     http: &reqwest::Client,
     settings: &SourceSettings,
 ) -> Result<SourceDescriptor, SourceError> {
@@ -170,28 +182,22 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Begins to read at `from`.
-    pub(crate) fn start(
-        settings: &SourceSettings,
-        queue_kib: u32,
-        source: &str,
-        from: i64,
-        http: reqwest::Client,
-        metrics: Metrics,
-        readiness: Readiness,
-    ) -> Self {
+    pub(crate) fn start(cx: &Context, encoder: RecordEncoder, from: i64) -> Self {
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let (committed, acknowledged) = watch::channel(from);
+        let queue_kib = cx.settings.memory.source_queue_kib;
         let reader = Reader {
-            settings: settings.clone(),
-            source: source.to_owned(),
+            origin: cx.origin.clone(),
+            settings: cx.settings.source.clone(),
+            encoder,
             expected: from,
             sender,
             room: Arc::new(Semaphore::new(queue_kib as usize)),
             queue_kib,
             acknowledged,
-            http,
-            metrics,
-            readiness,
+            http: cx.http.clone(),
+            metrics: cx.metrics.clone(),
+            readiness: cx.readiness.clone(),
         };
         Self {
             batches,
@@ -232,8 +238,9 @@ impl Drop for Feed {
 
 /// What the reading task knows.
 struct Reader {
+    origin: Origin,
     settings: SourceSettings,
-    source: String,
+    encoder: RecordEncoder,
     /// The offset that must come next.
     expected: i64,
     sender: mpsc::Sender<Batch>,
@@ -250,11 +257,13 @@ impl Reader {
     async fn run(mut self) -> SourceError {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let transport = self.settings.transport;
+        let origin = self.origin.clone();
         loop {
             let began = self.expected;
-            let result: Result<Infallible, SourceError> = match transport {
-                Transport::Websocket => websocket::read(&mut self).await,
-                Transport::Sse => sse::read(&mut self).await,
+            let result: Result<Infallible, SourceError> = match (&origin, transport) {
+                (Origin::Local(source), _) => local::read(&mut self, source.as_ref()).await,
+                (Origin::Settings, Transport::Websocket) => websocket::read(&mut self).await,
+                (Origin::Settings, Transport::Sse) => sse::read(&mut self).await,
             };
             let Err(error) = result;
             self.metrics
@@ -287,11 +296,11 @@ impl Reader {
 
     /// The source that answers must be the one that is expected.
     fn check_name(&self, found: &str) -> Result<(), SourceError> {
-        if found == self.source {
+        if found == self.encoder.source() {
             return Ok(());
         }
         Err(SourceError::Changed {
-            expected: self.source.clone(),
+            expected: self.encoder.source().to_owned(),
             found: found.to_owned(),
         })
     }
@@ -299,23 +308,24 @@ impl Reader {
     fn connected(&self) {
         self.readiness.set("source", Ok(()));
         tracing::info!(
-            source = self.source,
+            source = self.encoder.source(),
             from = self.expected,
             transport = self.settings.transport.name(),
             "reading the source"
         );
     }
 
-    /// Puts a batch into the queue, waiting for room.
+    /// Makes records of a batch's lines and puts them into the queue, waiting for room.
     async fn deliver(
         &mut self,
         header: BatchHeader,
-        body: Bytes,
-        lines: Vec<Range<usize>>,
+        body: &[u8],
+        lines: &[Range<usize>],
     ) -> Result<(), SourceError> {
         check_sequence(self.expected, header.first)?;
-        let end = header.first + lines.len() as i64;
-        let kib = u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let records = self.encoder.encode(header.first, body, lines);
+        let end = records.end();
+        let kib = u32::try_from(records.size() / 1024 + 1).unwrap_or(u32::MAX);
         let gone = || SourceError::Closed(": the session is over".into());
         let room = self
             .room
@@ -325,8 +335,7 @@ impl Reader {
             .map_err(|_| gone())?;
         let batch = Batch {
             header,
-            body,
-            lines,
+            records,
             _room: room,
         };
         self.sender.send(batch).await.map_err(|_| gone())?;
@@ -356,8 +365,9 @@ mod tests {
         let (sender, batches) = mpsc::channel(8);
         let (_, acknowledged) = watch::channel(expected);
         let reader = Reader {
+            origin: Origin::Settings,
             settings: SourceSettings::default(),
-            source: "test".into(),
+            encoder: RecordEncoder::new(1, "test", 2 << 20),
             expected,
             sender,
             room: Arc::new(Semaphore::new(queue_kib as usize)),
@@ -387,10 +397,8 @@ mod tests {
     #[tokio::test]
     async fn a_jump_either_way_is_refused_and_the_expectation_stays() {
         let (mut reader, _batches) = reader(10, 64);
-        let body = Bytes::from_static(b"ab");
-        let ahead = reader
-            .deliver(header(11, 2), body.clone(), vec![0..1, 1..2])
-            .await;
+        let lines = [0..1, 1..2];
+        let ahead = reader.deliver(header(11, 2), b"ab", &lines).await;
         assert!(matches!(
             ahead,
             Err(SourceError::Ahead {
@@ -398,9 +406,7 @@ mod tests {
                 found: 11
             })
         ));
-        let back = reader
-            .deliver(header(9, 2), body.clone(), vec![0..1, 1..2])
-            .await;
+        let back = reader.deliver(header(9, 2), b"ab", &lines).await;
         assert!(matches!(
             back,
             Err(SourceError::Back {
@@ -408,53 +414,45 @@ mod tests {
                 found: 9
             })
         ));
-        reader
-            .deliver(header(10, 2), body, vec![0..1, 1..2])
-            .await
-            .unwrap();
+        reader.deliver(header(10, 2), b"ab", &lines).await.unwrap();
         assert_eq!(reader.expected, 12);
     }
 
     #[tokio::test]
-    async fn events_have_their_offsets() {
+    async fn a_batch_comes_out_with_its_offsets() {
         let (mut reader, mut batches) = reader(5, 64);
         reader
-            .deliver(
-                header(5, 2),
-                Bytes::from_static(b"one\ntwo"),
-                vec![0..3, 4..7],
-            )
+            .deliver(header(5, 2), b"one\ntwo", &[0..3, 4..7])
             .await
             .unwrap();
         let batch = batches.recv().await.unwrap();
-        assert_eq!(
-            batch.events().collect::<Vec<_>>(),
-            [(5, &b"one"[..]), (6, b"two")]
-        );
-        assert_eq!(batch.end(), 7);
+        let offsets: Vec<i64> = batch.records.iter().map(|(offset, _)| offset).collect();
+        assert_eq!(offsets, [5, 6]);
+        assert_eq!(batch.records.end(), 7);
     }
 
     #[tokio::test]
     async fn a_full_queue_makes_the_reader_wait() {
         let (mut reader, mut batches) = reader(0, 4);
-        let body = Bytes::from(vec![b'x'; 3000]);
+        let body = vec![b'x'; 3000];
         reader
-            .deliver(header(0, 1), body.clone(), one_line(3000))
+            .deliver(header(0, 1), &body, &one_line(3000))
             .await
             .unwrap();
-        let second = reader.deliver(header(1, 1), body.clone(), one_line(3000));
+        let second = one_line(3000);
+        let second = reader.deliver(header(1, 1), &body, &second);
         let waited = tokio::time::timeout(Duration::from_millis(50), second).await;
         assert!(waited.is_err(), "there is no room");
         assert_eq!(reader.expected, 1);
         drop(batches.recv().await);
         reader
-            .deliver(header(1, 1), body, one_line(3000))
+            .deliver(header(1, 1), &body, &one_line(3000))
             .await
             .unwrap();
-        let huge = Bytes::from(vec![b'x'; 1 << 20]);
+        let huge = vec![b'x'; 1 << 20];
         drop(batches.recv().await);
         reader
-            .deliver(header(2, 1), huge, one_line(1 << 20))
+            .deliver(header(2, 1), &huge, &one_line(1 << 20))
             .await
             .unwrap();
     }

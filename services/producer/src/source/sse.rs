@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use bytes::Bytes;
 use flight::source::{BatchHeader, SSE_PATH, SseBatch};
 use futures_util::StreamExt;
+use memchr::memchr;
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -54,7 +54,7 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Infallible, SourceError>
             if event.name == b"batch" || group.lines.len() >= GROUP_EVENTS {
                 group.deliver(reader).await?;
             }
-            group.take(&event)?;
+            group.take(event)?;
         }
         if parser.pending() > MAX_FRAME_BYTES {
             return Err(SourceError::Protocol(format!(
@@ -150,18 +150,27 @@ impl Group {
             traceparent: about.traceparent.take(),
         };
         self.first += self.lines.len() as i64;
-        let body = Bytes::from(std::mem::take(&mut self.body));
-        let lines = std::mem::take(&mut self.lines);
-        reader.deliver(header, body, lines).await
+        reader.deliver(header, &self.body, &self.lines).await?;
+        self.body.clear();
+        self.lines.clear();
+        Ok(())
     }
 }
 
 /// One event of the stream.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct SseEvent {
     name: Vec<u8>,
     id: Vec<u8>,
     data: Vec<u8>,
+}
+
+impl SseEvent {
+    fn clear(&mut self) {
+        self.name.clear();
+        self.id.clear();
+        self.data.clear();
+    }
 }
 
 /// Cuts a stream of bytes into events (WHATWG HTML, "Parsing an event stream").
@@ -172,6 +181,8 @@ struct Parser {
     read: usize,
     event: SseEvent,
     has_data: bool,
+    /// `event` was given out: the next line begins another one.
+    is_given: bool,
 }
 
 impl Parser {
@@ -186,20 +197,24 @@ impl Parser {
         self.buffer.len() - self.read + self.event.data.len()
     }
 
-    fn next_event(&mut self) -> Option<SseEvent> {
+    /// The next event. It is valid until the next call: one place serves all events.
+    fn next_event(&mut self) -> Option<&SseEvent> {
         loop {
+            if std::mem::take(&mut self.is_given) {
+                self.event.clear();
+            }
             let rest = &self.buffer[self.read..];
-            let end = rest.iter().position(|byte| *byte == b'\n')?;
+            let end = memchr(b'\n', rest)?;
             let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
             self.read += end + 1;
             if line.is_empty() {
-                let event = std::mem::take(&mut self.event);
+                self.is_given = true;
                 if std::mem::take(&mut self.has_data) {
-                    return Some(event);
+                    return Some(&self.event);
                 }
                 continue;
             }
-            let (field, value) = match line.iter().position(|byte| *byte == b':') {
+            let (field, value) = match memchr(b':', line) {
                 Some(colon) => (&line[..colon], &line[colon + 1..]),
                 None => (line, &[][..]),
             };
@@ -212,8 +227,8 @@ impl Parser {
                     self.has_data = true;
                     self.event.data.extend_from_slice(value);
                 }
-                b"event" => self.event.name = value.to_vec(),
-                b"id" => self.event.id = value.to_vec(),
+                b"event" => set(&mut self.event.name, value),
+                b"id" => set(&mut self.event.id, value),
                 // A comment (an empty field) keeps the connection alive; others are not for us.
                 _ => {}
             }
@@ -221,9 +236,15 @@ impl Parser {
     }
 }
 
+fn set(field: &mut Vec<u8>, value: &[u8]) {
+    field.clear();
+    field.extend_from_slice(value);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const STREAM: &[u8] = b": hello\n\nevent: batch\ndata: {\"at_ms\":1,\"next\":9}\n\nid: 7\r\nevent: position\r\ndata: {\"a\":\r\ndata:1}\r\n\r\n:keep\n\nid: 8\nevent: position\ndata:\n\nid: 9\n\n";
 
@@ -235,7 +256,7 @@ mod tests {
             for chunk in STREAM.chunks(size) {
                 parser.feed(chunk);
                 while let Some(event) = parser.next_event() {
-                    events.push(event);
+                    events.push(event.clone());
                 }
             }
             assert_eq!(events.len(), 3, "chunks of {size}");
@@ -243,6 +264,31 @@ mod tests {
             assert_eq!(events[1].id, b"7");
             assert_eq!(events[1].data, b"{\"a\":\n1}");
             assert_eq!(events[2].data, b"");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_comes_out_as_it_went_in(
+            events in proptest::collection::vec(("[a-z]{0,9}", "[0-9]{0,6}", "[ -~]{0,30}"), 0..20),
+            size in 1usize..200,
+        ) {
+            let mut stream = Vec::new();
+            for (name, id, data) in &events {
+                stream.extend_from_slice(format!("id: {id}\n:\nevent: {name}\ndata: {data}\n\n").as_bytes());
+            }
+            let mut parser = Parser::default();
+            let mut found = Vec::new();
+            for chunk in stream.chunks(size) {
+                parser.feed(chunk);
+                while let Some(event) = parser.next_event() {
+                    found.push(event.clone());
+                }
+            }
+            let expected: Vec<SseEvent> =
+                events.iter().map(|(name, id, data)| event(name, id, data)).collect();
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(parser.pending(), 0);
         }
     }
 

@@ -1,7 +1,6 @@
 //! The source over its WebSocket: it sends what was granted, and grants follow commits.
 
 use std::convert::Infallible;
-use std::ops::Range;
 
 use bytes::Bytes;
 use flight::source::{ClientFrame, Frame, ServerFrame, WEBSOCKET_PATH, parse_frame};
@@ -148,10 +147,7 @@ impl Connection {
             Frame::Batch(..) if !self.greeted => {
                 Err(SourceError::Protocol("a batch before the greeting".into()))
             }
-            Frame::Batch(header, events) => {
-                let lines = events.iter().map(|line| range_of(&frame, line)).collect();
-                reader.deliver(header, frame.clone(), lines).await
-            }
+            Frame::Batch(header, lines) => reader.deliver(header, &frame, &lines).await,
         }
     }
 
@@ -168,28 +164,9 @@ impl Connection {
     }
 }
 
-/// Where in `whole` its part `part` is.
-fn range_of(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
-    start..start + part.len()
-}
-
 fn away(url: &str, error: &tokio_tungstenite::tungstenite::Error) -> SourceError {
     SourceError::Away {
         url: url.to_owned(),
         reason: tls::explain(error, url, "source.tls.ca_file"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_find_the_lines_again() {
-        let whole = b"header\none\n\nthree";
-        for part in whole.split(|byte| *byte == b'\n') {
-            assert_eq!(&whole[range_of(whole, part)], part);
-        }
     }
 }
