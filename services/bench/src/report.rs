@@ -16,6 +16,8 @@ pub enum Role {
     Peer,
     /// That of a part of the work alone: it cannot be done faster.
     Limit,
+    /// That of a part of the platform that others make.
+    Part,
 }
 
 /// What is counted.
@@ -209,6 +211,7 @@ pub fn table(title: &str, lines: &[Line]) -> String {
             Role::Ours => "ours",
             Role::Peer => "peer",
             Role::Limit => "limit",
+            Role::Part => "part",
         };
         let (least, most) = line.spread();
         let _ = write!(

@@ -1,6 +1,9 @@
 //! What is measured, by the letter under which `make bench --only` knows it.
 
+mod memory;
 mod mock;
+mod producer;
+mod transports;
 
 use anyhow::Result;
 
@@ -19,4 +22,9 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they run.
-pub const GROUPS: &[Group] = &[mock::GROUP];
+pub const GROUPS: &[Group] = &[
+    producer::GROUP,
+    transports::GROUP,
+    memory::GROUP,
+    mock::GROUP,
+];
