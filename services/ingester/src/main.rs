@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use flight::cli::{ConfigArgs, check_config, report};
 use flight::shutdown::Shutdown;
 use flight_ingester::error::IngestError;
-use flight_ingester::migrate::{MIGRATIONS, migrate};
+use flight_ingester::migrate::{MIGRATIONS, migrate, retain};
 use flight_ingester::service;
 use flight_ingester::settings::{ENV_PREFIX, Settings};
 use flight_ingester::store::Store;
@@ -68,11 +68,18 @@ async fn main() -> ExitCode {
 }
 
 async fn bring_up_to_date(settings: &Settings) -> Result<(), IngestError> {
-    let done = migrate(&Store::new(&settings.clickhouse)?, MIGRATIONS).await?;
+    let store = Store::new(&settings.clickhouse)?;
+    let done = migrate(&store, MIGRATIONS).await?;
     println!(
         "applied {} of {} migrations: {done:?}",
         done.len(),
         MIGRATIONS.len()
     );
+    if retain(&store, settings.positions_retention_days).await? {
+        println!(
+            "flight_positions keeps its rows for {} days (0: for ever)",
+            settings.positions_retention_days
+        );
+    }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::consumer::Member;
 use crate::dead_letters::DeadLetters;
 use crate::error::IngestError;
 use crate::metrics::Metrics;
-use crate::migrate::{MIGRATIONS, MigrateError, check_server, migrate};
+use crate::migrate::{MIGRATIONS, MigrateError, check_server, migrate, retain};
 use crate::partition::PartitionContext;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -93,13 +93,17 @@ async fn migrate_when_possible(context: &PartitionContext) -> Result<(), IngestE
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         context.readiness.beat();
-        let migrated = match context.settings.migrate_on_start {
-            true => migrate(&context.store, MIGRATIONS).await,
-            false => check_server(&context.store).await.map(|()| Vec::new()),
+        let days = context.settings.positions_retention_days;
+        let brought = match context.settings.migrate_on_start {
+            true => match migrate(&context.store, MIGRATIONS).await {
+                Ok(done) => retain(&context.store, days).await.map(|_| done.len()),
+                Err(error) => Err(error),
+            },
+            false => check_server(&context.store).await.map(|()| 0),
         };
-        match migrated {
-            Ok(done) => {
-                tracing::info!(applied = done.len(), "ClickHouse is ready");
+        match brought {
+            Ok(applied) => {
+                tracing::info!(applied, "ClickHouse is ready");
                 return Ok(());
             }
             // The server is away, or does not let us in yet: not for us to end over.

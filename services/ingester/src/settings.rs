@@ -22,6 +22,10 @@ pub struct Settings {
     pub dead_letter_topic: String,
     /// Bring the tables up to date at start, as `flight-ingester migrate` does.
     pub migrate_on_start: bool,
+    /// Days for which flight_positions keeps its rows; what is older is deleted, a day at a time. 0: for
+    /// ever. Takes effect when the tables are brought up to date. Refused where days are moved to the
+    /// monthly table: that is what makes room then.
+    pub positions_retention_days: u16,
     /// The cluster.
     pub kafka: KafkaSettings,
     /// The consumer group.
@@ -43,6 +47,7 @@ impl Default for Settings {
             topic: "flight.positions".into(),
             dead_letter_topic: flight::dead_letter::TOPIC.into(),
             migrate_on_start: true,
+            positions_retention_days: 0,
             kafka: KafkaSettings::default(),
             group: GroupSettings::default(),
             registry: RegistrySettings::default(),

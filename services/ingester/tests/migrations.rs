@@ -14,7 +14,7 @@ use common::ingester::program;
 use common::{eventually, stack, table, wait_for};
 use contrail::{Component, Stack};
 use flight::config::Secret;
-use flight_ingester::migrate::{MIGRATIONS, MigrateError, Migration, migrate};
+use flight_ingester::migrate::{MIGRATIONS, MigrateError, Migration, migrate, retain};
 use flight_ingester::settings::Settings;
 use flight_ingester::store::Store;
 use tempfile::TempDir;
@@ -96,6 +96,8 @@ fn migrations_run_once_and_in_order_and_nothing_else_does() {
     killed_in_the_middle(&database);
     locked(&database);
     late(&database);
+    retention(&database);
+    moved(&database);
 }
 
 fn twice(database: &Database) {
@@ -245,4 +247,104 @@ fn late(database: &Database) {
     insert("insert_deadline, ", "now() + 60, ").unwrap();
     insert("", "").unwrap();
     assert_eq!(table::count(&database.stack, "late"), 2);
+}
+
+/// A TTL is a setting: it is put on, changed and taken off, deletes what is too old and nothing else, and
+/// is refused where days are moved away.
+fn retention(database: &Database) {
+    const TABLE: &str = "flight_data.flight_positions";
+    database.clear();
+    let store = Store::new(&database.settings.clickhouse).unwrap();
+    database.migrate(MIGRATIONS).unwrap();
+    let ttl = || {
+        let sql = format!(
+            "SELECT extract(engine_full, 'TTL date . toIntervalDay.([0-9]+)') FROM system.tables \
+             WHERE database || '.' || name = '{TABLE}'"
+        );
+        database.ask(&sql)
+    };
+    for (days, changes) in [(0, false), (30, true), (30, false), (20, true)] {
+        assert_eq!(wait_for(retain(&store, days)).unwrap(), changes, "{days}");
+        assert_eq!(
+            ttl(),
+            if days == 0 {
+                String::new()
+            } else {
+                days.to_string()
+            }
+        );
+    }
+    database.ask(&format!(
+        "INSERT INTO {TABLE} (source, source_offset, flight_id, timestamp) \
+         SELECT 'old', number, 'f', now64(3) - INTERVAL number * 10 DAY FROM numbers(5)"
+    ));
+    eventually(
+        "rows of 20 days and more are deleted",
+        Duration::from_secs(30),
+        || {
+            database.ask(&format!("OPTIMIZE TABLE {TABLE} FINAL"));
+            database.ask(&format!("SELECT groupArray(source_offset) FROM {TABLE}")) == "[0,1]"
+        },
+    );
+    assert!(wait_for(retain(&store, 0)).unwrap());
+    assert_eq!(ttl(), "");
+    database
+        .ask("INSERT INTO flight_data.archived_days (date, state) VALUES (today() - 9, 'copied')");
+    let refused = wait_for(retain(&store, 30)).unwrap_err().to_string();
+    assert!(
+        refused.contains("positions_retention_days is 30"),
+        "{refused}"
+    );
+    assert_eq!(
+        (wait_for(retain(&store, 0)).unwrap(), ttl()),
+        (false, String::new())
+    );
+}
+
+/// The view over both tables shows every row once, at each step of a day's way from the one to the other.
+fn moved(database: &Database) {
+    const COLUMNS: &str = "source, source_offset, flight_id, callsign, timestamp, altitude";
+    database.clear();
+    database.migrate(MIGRATIONS).unwrap();
+    let insert = |offsets: &str| {
+        database.ask(&format!(
+            "INSERT INTO flight_data.flight_positions ({COLUMNS}) \
+             SELECT 'm', number, 'f', 'C', toDateTime64('2026-03-01 10:00:00', 3, 'UTC') + number * 3600, number FROM {offsets}"
+        ));
+    };
+    let whole = |rows: u64| {
+        for sql in [
+            "SELECT count(), uniqExact(source_offset) FROM flight_data.flight_positions_all",
+            "SELECT sum(positions), sum(positions) FROM flight_data.flight_positions_by_hour",
+        ] {
+            assert_eq!(database.ask(sql), format!("{rows}\t{rows}"), "{sql}");
+        }
+    };
+    let step = |state: &str| {
+        database.ask(&format!(
+            "INSERT INTO flight_data.archived_days (date, state) VALUES ('2026-03-01', '{state}')"
+        ));
+    };
+    // 14 rows of the first of March and 6 of the second.
+    insert("numbers(20)");
+    whole(20);
+    database.ask(&format!(
+        "INSERT INTO flight_data.flight_positions_monthly ({COLUMNS}) \
+         SELECT {COLUMNS} FROM flight_data.flight_positions WHERE date = '2026-03-01'"
+    ));
+    whole(20);
+    step("copied");
+    whole(20);
+    step("switched");
+    whole(20);
+    database.ask("ALTER TABLE flight_data.flight_positions DROP PARTITION '2026-03-01'");
+    whole(20);
+    step("dropped");
+    whole(20);
+    // A late event of that day.
+    database.ask(&format!(
+        "INSERT INTO flight_data.flight_positions ({COLUMNS}) \
+         VALUES ('m', 99, 'f', 'C', '2026-03-01 23:30:00', 1)"
+    ));
+    whole(21);
 }

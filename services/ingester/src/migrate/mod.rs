@@ -4,7 +4,10 @@
 //! A migration must be harmless when it is run again: one that is killed in the middle is.
 
 mod lock;
+mod retention;
 mod statements;
+
+pub use retention::retain;
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -98,6 +101,15 @@ pub enum MigrateError {
         url: String,
         /// Its version.
         found: String,
+    },
+    /// A TTL would race what moves days away.
+    #[error(
+        "positions_retention_days is {days}, but days of flight_positions are moved to the monthly table \
+         (flight_data.archived_days has entries): a TTL could delete what was not moved yet; set it to 0"
+    )]
+    Archived {
+        /// The setting.
+        days: u16,
     },
     /// Somebody else migrates for too long.
     #[error(
