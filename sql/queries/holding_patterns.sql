@@ -5,9 +5,9 @@ SELECT
     min(timestamp) AS began,
     max(timestamp) AS ended,
     round(abs(sum(turn)) / 360, 1) AS circles,
-    round(avg(longitude), 3) AS longitude,
-    round(avg(latitude), 3) AS latitude,
-    round(avg(altitude), -2) AS altitude_ft
+    round(avg(longitude), 3) AS mean_longitude,
+    round(avg(latitude), 3) AS mean_latitude,
+    round(avg(altitude), -2) AS mean_altitude_ft
 FROM
 (
     SELECT

@@ -15,11 +15,19 @@ const ANSWER_LIMIT: u64 = 64 << 20;
 pub struct Response {
     /// 200 and the like.
     pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
     /// What follows the headers.
     pub body: String,
 }
 
 impl Response {
+    /// The value of a header; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
     /// The body of an answer of status 2xx.
     ///
     /// # Errors
@@ -97,8 +105,12 @@ fn parse(answer: &[u8]) -> Option<Response> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
+    let headers = head.lines().filter_map(|line| line.split_once(':'));
     Some(Response {
         status: status.parse().ok()?,
+        headers: headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect(),
         body: body.to_owned(),
     })
 }
@@ -123,6 +135,7 @@ mod tests {
     fn answers_are_read_and_others_refused() {
         let response = parse(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nOk.\n").unwrap();
         assert_eq!((response.status, response.body.as_str()), (200, "Ok.\n"));
+        assert_eq!(response.header("a"), Some("b"));
         assert!(parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_none());
         let refused = parse(b"HTTP/1.0 503 No\r\n\r\nkafka is away")
             .unwrap()

@@ -15,6 +15,7 @@ pub mod kafka_probe;
 pub mod layout;
 pub mod parts;
 pub mod ports;
+pub mod questions;
 pub mod settings;
 pub mod stack;
 pub mod supervisor;

@@ -125,7 +125,12 @@ impl Warehouse {
             .send()
             .map_err(away)?;
         let (status, body) = (answer.status().as_u16(), answer.text().map_err(away)?);
-        Response { status, body }.success()
+        Response {
+            status,
+            headers: Vec::new(),
+            body,
+        }
+        .success()
     }
 
     /// Asks for a sign of life, as the user of the settings.

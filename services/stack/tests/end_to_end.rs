@@ -243,14 +243,24 @@ fn the_status(home: &Home, up: &Up) {
     assert!(home.ok(&["logs", "kafka", "-n", "5"]).lines().count() == 5);
 }
 
-/// The questions of the README, as they stand there.
+/// All questions: each is answered with the values that it shows, and has a fast variant if it is one of
+/// the README's.
 fn the_queries(home: &Home) {
     let listed = home.ok(&["query"]);
     let names: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.split(' ').next())
         .collect();
-    assert_eq!(names.len(), 8, "{listed}");
+    assert_eq!(names.len(), 14, "{listed}");
+    let fast = |name: &str| {
+        let line = listed.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1) == Some("fast")
+    };
+    assert_eq!(
+        names.iter().filter(|name| fast(name)).count(),
+        8,
+        "{listed}"
+    );
     // Those that ask for one aircraft or one small area may find nothing.
     let always = [
         "altitude_by_hour",
@@ -266,7 +276,14 @@ fn the_queries(home: &Home) {
         let found = answer["rows"].as_i64().unwrap();
         assert!(!answer["meta"].as_array().unwrap().is_empty(), "{name}");
         assert!(found > 0 || !always.contains(&name), "{name}: {answer}");
+        if fast(name) {
+            home.ok(&["query", name, "--fast"]);
+        }
     }
+    let refused = home.run(&["query", "flights_near", "-p", "place=Dubai"]);
+    assert!(!refused.status.success());
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("no parameter place"), "{message}");
     let output = home.run(&["query", "no_such_query"]);
     assert!(!output.status.success() && output.stdout.is_empty());
 }
