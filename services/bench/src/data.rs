@@ -85,6 +85,19 @@ impl Dataset {
     }
 }
 
+/// `events` positions of 1,000 aircraft, the last ones before `end_ms`, as a table looks that has been
+/// written to for a week: four fifths of them spread over the days, and the last hour as densely as
+/// receivers send. For 20,000,000 events these are a position every 38 s, and one each second.
+pub fn week(events: u64, end_ms: i64) -> [Dataset; 2] {
+    const FLEET: u32 = 1_000;
+    let dense = Dataset::with_period(events / 5, FLEET, 1_000, end_ms);
+    let began = dense.parameters.epoch_ms;
+    [
+        Dataset::over_days(events - dense.events, FLEET, 7, began),
+        dense,
+    ]
+}
+
 async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
@@ -106,4 +119,28 @@ async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
     batch.restore(block);
     batch.clear();
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_week_ends_when_it_is_told_to_and_has_all_events() {
+        let end_ms = 1_790_000_000_000;
+        let [sparse, dense] = week(1_000_000, end_ms);
+        assert_eq!(sparse.events + dense.events, 1_000_000);
+        let time = |set: &Dataset, offset: u64| {
+            let simulator = Simulator::new(set.parameters).unwrap();
+            simulator.event(offset as i64).unwrap().timestamp
+        };
+        assert_eq!(time(&dense, dense.events - 1), end_ms - 1_000);
+        assert!(time(&sparse, sparse.events - 1) < time(&dense, 0));
+        let span = time(&dense, 0) - time(&sparse, 0);
+        assert!(
+            (span - 7 * DAY_MS as i64).abs() < DAY_MS as i64 / 10,
+            "{span}"
+        );
+    }
 }

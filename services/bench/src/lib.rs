@@ -6,6 +6,7 @@
 //! for every process that takes part, also where the clock shows no difference: on a machine of two
 //! cores what one process burns another lacks.
 
+pub mod asking;
 pub mod compare;
 pub mod cpu;
 pub mod data;

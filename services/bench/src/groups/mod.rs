@@ -1,8 +1,10 @@
 //! What is measured, by the letter under which `make bench --only` knows it.
 
+mod disk;
 mod memory;
 mod mock;
 mod producer;
+mod questions;
 mod transports;
 
 use anyhow::Result;
@@ -25,6 +27,8 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     producer::GROUP,
     transports::GROUP,
+    questions::GROUP,
+    disk::GROUP,
     memory::GROUP,
     mock::GROUP,
 ];
