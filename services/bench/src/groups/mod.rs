@@ -1,6 +1,8 @@
 //! What is measured, by the letter under which `make bench --only` knows it.
 
 mod disk;
+mod ingest;
+mod latency;
 mod memory;
 mod mock;
 mod producer;
@@ -27,6 +29,8 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     producer::GROUP,
     transports::GROUP,
+    ingest::GROUP,
+    latency::GROUP,
     questions::GROUP,
     disk::GROUP,
     memory::GROUP,
