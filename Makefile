@@ -54,7 +54,7 @@ scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
 	$(PYTHON) tests-vm/local.py
 
 # make bench ONLY=a,h ROUNDS=5 ROWS=1000000 COMPARE=latest: each is optional.
-bench: build parts ## Measure everything beside its peers and limits (about 20 minutes).
+bench: build parts ## Measure everything beside its peers and limits (some 20 minutes).
 	@$(RELEASE)/contrail-bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(COMPARE),--compare $(COMPARE)) $(BENCH_ARGS)
 
