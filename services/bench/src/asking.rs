@@ -7,9 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use contrail::http::{Request, encode};
 use contrail::questions::{Question, questions};
 use contrail::{Component, Stack};
-use flight::config::Secret;
 use flight_ingester::migrate::{MIGRATIONS, migrate};
-use flight_ingester::settings::ClickhouseSettings;
 use flight_ingester::store::Store;
 use tokio::runtime::Runtime;
 
@@ -49,13 +47,7 @@ pub fn engine() -> Result<Stack> {
         .free_ports()
         .temporary_state()
         .start()?;
-    let mut settings = ClickhouseSettings {
-        url: stack.url(Component::Clickhouse),
-        ..ClickhouseSettings::default()
-    };
-    let given = &stack.context().settings.clickhouse;
-    settings.user.clone_from(&given.user);
-    settings.password = Secret::new(given.password.clone());
+    let settings = stack.context().clickhouse();
     runtime()?.block_on(migrate(&Store::new(&settings)?, MIGRATIONS))?;
     Ok(stack)
 }
