@@ -24,6 +24,10 @@ pub(super) const OURS: &str = "flight_data.flight_positions";
 /// What one would make without thinking about it.
 pub(super) const NAIVE: &str = "flight_data.naive";
 
+/// What is inserted, beside the deadline.
+const COLUMNS: &str = "flight_id, callsign, longitude, latitude, altitude, gspeed, timestamp, icao24, track, \
+                       vertical_rate, squawk, on_ground, source, source_offset";
+
 /// Most that a fast variant may take, in milliseconds.
 const FAST_MS: f64 = 15.0;
 /// The same where H3 cells are counted.
@@ -49,7 +53,8 @@ pub(super) fn create_naive(asker: &Asker) -> Result<()> {
          (flight_id String, callsign String, longitude Float64, latitude Float64, altitude Int32, gspeed Float32, \
           timestamp DateTime64(3, 'UTC'), icao24 Nullable(String), track Nullable(Float32), \
           vertical_rate Nullable(Int32), squawk Nullable(String), on_ground Nullable(Bool), source String, \
-          source_offset UInt64, date Date MATERIALIZED toDate(timestamp), hour UInt8 MATERIALIZED toHour(timestamp), \
+          source_offset UInt64, \
+          insert_deadline DateTime('UTC') EPHEMERAL toDateTime(4294967295, 'UTC'), date Date MATERIALIZED toDate(timestamp), hour UInt8 MATERIALIZED toHour(timestamp), \
           lon_grid_materialized Int16 MATERIALIZED toInt16(floor(longitude)), \
           lat_grid_materialized Int16 MATERIALIZED toInt16(floor(latitude))) \
          ENGINE = MergeTree ORDER BY timestamp"
@@ -112,7 +117,9 @@ fn run(plan: &Plan) -> Result<Vec<Line>> {
         asking::runtime()?.block_on(set.load(&asker.client(), OURS, |_| ()))?;
     }
     create_naive(&asker)?;
-    asker.value(&format!("INSERT INTO {NAIVE} SELECT * FROM {OURS}"))?;
+    asker.value(&format!(
+        "INSERT INTO {NAIVE} ({COLUMNS}) SELECT {COLUMNS} FROM {OURS}"
+    ))?;
     for table in [OURS, NAIVE] {
         asker.value(&format!("OPTIMIZE TABLE {table} FINAL"))?;
     }
