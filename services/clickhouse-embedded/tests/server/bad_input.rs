@@ -18,7 +18,7 @@ async fn a_query_that_never_ends_is_ended() {
         let started = Instant::now();
         let ended = answer(server.post(&[("max_execution_time", "1")]).body(sql)).await;
         assert_eq!((ended.code(), ended.status), (159, 408), "{sql}: {ended:?}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{sql}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{sql}");
     }
 }
 

@@ -69,7 +69,8 @@ async fn pieces_make_the_same_result_as_the_whole() {
         };
         let (small, large) = (get("1000").await, get("100000").await);
         if BLOCKS.contains(&format) || VARYING.contains(&format) {
-            assert!(small.len() > 20_000, "{format}");
+            // Some compress what they hold.
+            assert!(small.len() > 5_000, "{format}: {} bytes", small.len());
             continue;
         }
         // Formats of Arrow and Avro have as many batches as there were blocks, but one beginning.

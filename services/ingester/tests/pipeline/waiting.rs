@@ -61,7 +61,7 @@ fn a_wrong_password_is_named_and_loses_nothing() {
     let mut wrong = case.settings.clone();
     wrong.clickhouse.password = Secret::new("wrong");
     let ingester = Ingester::start(&wrong);
-    ingester.wait_until_unready("clickhouse.user and clickhouse.password are wrong");
+    ingester.wait_until_unready("clickhouse.user and clickhouse.password are not what it knows");
     assert!(
         !ingester.log().contains("\"wrong\""),
         "the password shows itself"
