@@ -162,11 +162,11 @@ pub async fn receive(
         room,
     };
     // A body that says how long it is gets its room at once, or waits for it: bodies that have a part
-    // of their room each would wait for each other.
-    let announced = match body.size_hint().exact() {
-        Some(length) if encoding == Encoding::default() => {
-            usize::try_from(length).unwrap_or(usize::MAX)
-        }
+    // of their room each would wait for each other. One that can never have it is read until it is too
+    // long: a client that is still writing would not see an earlier answer.
+    let limit = received.room.budget.limit;
+    let announced = match body.size_hint().exact().map(usize::try_from) {
+        Some(Ok(length)) if encoding == Encoding::default() && length <= limit => length,
         _ => 0,
     };
     received.room.grow(announced).await?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flight::kafka::Inquiry;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -23,6 +23,9 @@ use crate::warehouse::Warehouse;
 const DATABASE: &str = "flight_data";
 /// Longest wait for an external server to remove something.
 const LIMIT: Duration = Duration::from_secs(60);
+/// An ingester that has just ended, or was killed, is a member of its group until its session is over
+/// (10 s, its `group.session_timeout_ms`).
+const MEMBERS_LEAVE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub struct ResetArgs {
@@ -149,11 +152,26 @@ fn remove_topics(verify: &VerifySettings) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (groups, topics) = runtime.block_on(async {
-        let groups = admin.delete_groups(&groups, &options).await?;
-        let topics = admin.delete_topics(&topics, &options).await?;
-        Ok::<_, rdkafka::error::KafkaError>((groups, topics))
-    })?;
+    let began = Instant::now();
+    let groups = loop {
+        let groups = runtime.block_on(admin.delete_groups(&groups, &options))?;
+        let occupied = groups
+            .iter()
+            .any(|result| matches!(result, Err((_, RDKafkaErrorCode::NonEmptyGroup))));
+        if !occupied {
+            break groups;
+        }
+        // Before any topic goes: nothing is removed by halves.
+        if began.elapsed() > MEMBERS_LEAVE {
+            return Err(format!(
+                "group {} of {brokers} has members: stop the ingesters that use it",
+                verify.group
+            )
+            .into());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    let topics = runtime.block_on(admin.delete_topics(&topics, &options))?;
     for (kind, result) in groups
         .into_iter()
         .map(|result| ("group", result))
@@ -165,12 +183,6 @@ fn remove_topics(verify: &VerifySettings) -> Result<(), Failure> {
                 _,
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::GroupIdNotFound,
             )) => {}
-            Err((name, RDKafkaErrorCode::NonEmptyGroup)) => {
-                return Err(format!(
-                    "group {name} of {brokers} has members: stop the ingesters that use it"
-                )
-                .into());
-            }
             Err((name, code)) => {
                 let principal = verify.kafka.principal();
                 return Err(format!(
