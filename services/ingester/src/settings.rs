@@ -103,8 +103,8 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 100_000,
-            max_bytes: 12 << 20,
+            max_rows: 30_000,
+            max_bytes: 4 << 20,
             linger_ms: 300,
             backlog_linger_ms: 2_000,
         }

@@ -231,9 +231,9 @@ impl Member {
             .set("fetch.wait.max.ms", "100")
             // Memory: per partition at most this much waits in its queue. The client looks at the
             // queue again after `fetch.queue.backoff.ms`, by default a second.
-            .set("queued.max.messages.kbytes", "2048")
-            .set("queued.min.messages", "5000")
-            .set("fetch.message.max.bytes", "524288")
+            .set("queued.max.messages.kbytes", "384")
+            .set("queued.min.messages", "1000")
+            .set("fetch.message.max.bytes", "262144")
             .set("fetch.queue.backoff.ms", "20");
         if !settings.group.instance_id.is_empty() {
             config.set("group.instance.id", &settings.group.instance_id);
