@@ -84,9 +84,10 @@ python-lint: $(LINTERS) ## Check the Python of the VM tests and of nix-check.
 nix-check: nix-lint $(LINTERS) parts ## Evaluate the flake and run what its modules generate.
 	$(PYTHON) nixos/check/evaluate.py
 
-lint: tools $(DENY) nix-lint python-lint ## Check formatting, lints, licences and sources of dependencies.
+lint: tools $(DENY) nix-lint python-lint ## Check formatting, lints, documentation, licences and sources of dependencies.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 	$(DENY) --locked check bans licenses sources
 
 # One line for everything that is missing, with the command that installs it.

@@ -2,7 +2,7 @@
 //!
 //! The way of a record: [`consumer`] hands each assigned partition to a thread of its own,
 //! [`partition`]; that decodes ([`decode`]) and collects ([`batch`]), and publishes a batch by the
-//! protocol in [`partition::publish`]: the range first into the group's committed offset ([`range`]),
+//! protocol in `partition::publish`: the range first into the group's committed offset ([`range`]),
 //! then the rows into ClickHouse ([`store`]) under a token made of that range. What cannot be decoded
 //! or cannot be true goes to the dead letters ([`dead_letters`]).
 
