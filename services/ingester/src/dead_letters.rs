@@ -64,13 +64,18 @@ impl DeadLetters {
         }
     }
 
-    /// Sends dead letters; done when the cluster has them.
+    /// Sends dead letters; done when the cluster has them. `each` is called before every group of them.
     ///
     /// # Errors
     /// Some did not arrive: send all of them again.
-    pub async fn send(&self, letters: &[DeadLetter<'_>]) -> Result<(), IngestError> {
+    pub async fn send(
+        &self,
+        letters: &[DeadLetter<'_>],
+        each: impl Fn(),
+    ) -> Result<(), IngestError> {
         // In groups, so that the producer's queue takes them.
         for group in letters.chunks(32) {
+            each();
             let records: Vec<_> = group.iter().flat_map(DeadLetter::records).collect();
             let deliveries = records.into_iter().map(|record| async move {
                 let out = FutureRecord::to(&self.topic)

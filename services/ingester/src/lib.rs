@@ -14,6 +14,7 @@ pub mod error;
 pub mod metrics;
 pub mod migrate;
 pub mod partition;
+pub mod pulse;
 pub mod range;
 pub mod service;
 pub mod settings;

@@ -18,11 +18,14 @@ use crate::error::IngestError;
 use crate::metrics::Metrics;
 use crate::migrate::{MIGRATIONS, MigrateError, check_server, migrate, retain};
 use crate::partition::PartitionContext;
+use crate::pulse::{Limits, Pulses, alive_during};
 use crate::settings::Settings;
 use crate::store::Store;
 
 /// How often the systems around are asked for a sign of life.
 const WATCH: Duration = Duration::from_secs(5);
+/// Longest time for one attempt at bringing the tables up to date.
+const MIGRATION: Duration = Duration::from_secs(3600);
 
 /// Runs the ingester until the shutdown begins, and drains it.
 ///
@@ -50,6 +53,8 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
         registry,
         metrics,
         readiness,
+        pulses: Pulses::default(),
+        limits: Limits::new(&settings),
         runtime: Handle::current(),
         failed: CancellationToken::new(),
     });
@@ -74,8 +79,8 @@ async fn prepare(context: &PartitionContext) -> Result<(), IngestError> {
     migrate_when_possible(context).await?;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
     loop {
-        context.readiness.beat();
-        match partition_count(context.settings.clone()).await {
+        let asked = partition_count(context.settings.clone());
+        match alive_during(&context.readiness, context.limits.kafka, asked).await {
             Ok(partitions) => {
                 tracing::info!(topic = context.settings.topic, partitions, "topic found");
                 return Ok(());
@@ -92,16 +97,15 @@ async fn prepare(context: &PartitionContext) -> Result<(), IngestError> {
 async fn migrate_when_possible(context: &PartitionContext) -> Result<(), IngestError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
-        context.readiness.beat();
         let days = context.settings.positions_retention_days;
-        let brought = match context.settings.migrate_on_start {
-            true => match migrate(&context.store, MIGRATIONS).await {
-                Ok(done) => retain(&context.store, days).await.map(|_| done.len()),
-                Err(error) => Err(error),
-            },
-            false => check_server(&context.store).await.map(|()| 0),
+        let bring = async {
+            if !context.settings.migrate_on_start {
+                return check_server(&context.store).await.map(|()| 0);
+            }
+            let done = migrate(&context.store, MIGRATIONS).await?;
+            retain(&context.store, days).await.map(|_| done.len())
         };
-        match brought {
+        match alive_during(&context.readiness, MIGRATION, bring).await {
             Ok(applied) => {
                 tracing::info!(applied, "ClickHouse is ready");
                 return Ok(());
@@ -129,10 +133,9 @@ async fn partition_count(settings: Settings) -> Result<usize, IngestError> {
 async fn ingest(context: Arc<PartitionContext>, shutdown: Shutdown) -> Result<(), IngestError> {
     let member = Member::join(&context.settings, context.clone())?;
     context.readiness.set("kafka", Ok(()));
-    let readiness = context.readiness.clone();
     let serve = move || {
         while !shutdown.is_requested() {
-            readiness.beat();
+            context.pulses.sign_of_life(&context.readiness);
             if let Err(error) = member.poll(Duration::from_millis(100)) {
                 member.abandon();
                 return Err(error);

@@ -10,6 +10,7 @@
 mod whole;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -176,6 +177,50 @@ fn services_killed_at_every_named_place_lose_and_double_nothing() {
         number(&source["expected"]) > 500_000,
         "too little to be called load: {source:#}"
     );
+    stack.shut_down();
+}
+
+/// A thread of the ingester that hangs, beside others that work, is told of and ends the signs of life that
+/// systemd's watchdog waits for.
+#[test]
+fn a_thread_that_hangs_ends_the_signs_of_life() {
+    let _turn = turn();
+    let programs = deadly_programs();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let world = World::begun(Duration::from_secs(10), 500, 1000);
+    let stack = world
+        .settle(Stack::builder().free_ports().temporary_state())
+        .binaries(&programs)
+        .env(Ingester, "NOTIFY_SOCKET", path.to_str().unwrap())
+        .env(Ingester, "WATCHDOG_USEC", "8000000")
+        // One of its threads, once, for longer than the test lasts.
+        .env(Ingester, "FAILPOINTS", "ingester::collect=1*sleep(900000)")
+        .env(Ingester, "FLIGHT_INGESTER_REGISTRY__TIMEOUT_MS", "1000")
+        .launch()
+        .unwrap();
+    let hangs = "hangs: `collect` has taken ";
+    let (mut signs, mut buffer) = (0, [0; 64]);
+    let length = manager.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"READY=1");
+    let begun = Instant::now();
+    // Signs come each second, and end when the thread is past what its step may take.
+    manager
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    while let Ok(length) = manager.recv(&mut buffer) {
+        signs += usize::from(&buffer[..length] == b"WATCHDOG=1");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "after {signs} signs of life there is no end"
+        );
+    }
+    let log = whole_log(&stack, Ingester);
+    assert_eq!(log.matches(hangs).count(), 1, "{log}");
+    assert!(signs > 20, "only {signs} signs of life");
+    assert!(rows(&stack) > 0, "the other threads went on");
     stack.shut_down();
 }
 

@@ -30,6 +30,9 @@ use queue::PartitionQueue;
 /// How long partitions may take to publish what they hold when the service ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(6);
 
+/// How often is looked whether a thread that was told to end has.
+const JOIN: Duration = Duration::from_millis(5);
+
 /// The consumer with its assignments.
 pub type GroupConsumer = BaseConsumer<GroupContext>;
 
@@ -163,6 +166,11 @@ impl GroupContext {
         drop(assigned);
         ending.iter().for_each(|partition| how(&partition.stop));
         for partition in ending {
+            // What it is at may take as long as its timeouts allow.
+            while !partition.thread.is_finished() {
+                self.shared.pulses.sign_of_life(&self.shared.readiness);
+                std::thread::sleep(JOIN);
+            }
             if partition.thread.join().is_err() {
                 tracing::error!("the thread of a partition panicked");
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
 use flight::dead_letter::{DeadLetter, Place};
+use flight::failpoint;
 use flight::kafka::topics::topic_id;
 use flight::registry::RegistryClient;
 use rdkafka::consumer::Consumer;
@@ -22,6 +23,7 @@ use crate::dead_letters::DeadLetters;
 use crate::decode::{Decoders, OBSERVED_MS, Rejection, decode};
 use crate::error::IngestError;
 use crate::metrics::Metrics;
+use crate::pulse::{Limits, Pulse, Pulses};
 use crate::settings::{BatchSettings, Settings};
 use crate::store::Store;
 use watermarks::Watermarks;
@@ -45,6 +47,10 @@ pub struct PartitionContext {
     pub metrics: Metrics,
     /// What the service is waiting for.
     pub readiness: Readiness,
+    /// What the threads of the partitions are at.
+    pub pulses: Pulses,
+    /// How long their steps may take.
+    pub limits: Limits,
     /// Where asynchronous requests run.
     pub runtime: Handle,
     /// Set when the thread of a partition ends and nobody asked for it.
@@ -125,6 +131,7 @@ struct Partition {
     stop: Stop,
     topic_id: String,
     decoders: Decoders,
+    pulse: Pulse,
     /// First offset that is not published.
     next: i64,
     /// What the group has committed, if it is closed: nothing is open and everything below is there.
@@ -149,6 +156,7 @@ pub fn run(
     stop: Stop,
 ) {
     let decoders = Decoders::new(shared.registry.clone(), shared.runtime.clone());
+    let pulse = shared.pulses.watch(number);
     let mut partition = Partition {
         number,
         consumer,
@@ -157,6 +165,7 @@ pub fn run(
         stop,
         topic_id: String::new(),
         decoders,
+        pulse,
         next: 0,
         closed_at: None,
         watermarks: Watermarks::default(),
@@ -220,6 +229,8 @@ impl Partition {
                 return self.close(self.next);
             }
             flowing = false;
+            self.pulse.begin("collect", self.shared.limits.collect);
+            failpoint!("ingester::collect");
             // The clock and the wish to stop are looked at once in so many records.
             for _ in 0..RUN {
                 let timeout = if flowing { Duration::ZERO } else { POLL };
@@ -293,6 +304,7 @@ impl Partition {
         let Self {
             queue,
             decoders,
+            pulse,
             batch,
             letters,
             watermarks,
@@ -335,8 +347,9 @@ impl Partition {
         let observed_ms = text_header(&headers, OBSERVED_MS)
             .and_then(|text| text.parse().ok())
             .or_else(|| message.timestamp_ms());
-        let readiness = &shared.readiness;
+        let (readiness, limits) = (&shared.readiness, &shared.limits);
         let decoder = decoders.decoder(message.payload(), &stop.revoked, |away| {
+            pulse.begin("registry", limits.collect);
             readiness.set(
                 "registry",
                 away.map_or(Ok(()), |error| Err(error.to_string())),

@@ -111,12 +111,13 @@ impl Partition {
                 .iter()
                 .map(|letter| letter.dead_letter(partition.topic(), partition.number))
                 .collect();
-            let (shared, stop) = (&partition.shared, &partition.stop);
+            let (shared, stop, pulse) = (&partition.shared, &partition.stop, &partition.pulse);
+            let each = || pulse.begin("dead letters", shared.limits.kafka);
             shared.runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = stop.revoked.cancelled() => Err(IngestError::Revoked),
-                    sent = shared.dead_letters.send(&letters) => sent,
+                    sent = shared.dead_letters.send(&letters, each) => sent,
                 }
             })
         })
@@ -188,6 +189,7 @@ impl Partition {
     fn present(&mut self, only_revisits: bool) -> Result<HashSet<Identity>, IngestError> {
         self.insist("identities", |partition| {
             let (shared, stop, batch) = (&partition.shared, &partition.stop, &partition.batch);
+            let each = || partition.pulse.begin("identities", shared.limits.query);
             let rows: Box<dyn Iterator<Item = Row>> = match only_revisits {
                 true => Box::new(batch.revisits()),
                 false => Box::new(batch.rows()),
@@ -196,7 +198,7 @@ impl Partition {
                 tokio::select! {
                     biased;
                     () = stop.revoked.cancelled() => Err(IngestError::Revoked),
-                    present = shared.store.present(|source| batch.source(source), rows) => Ok(present?),
+                    present = shared.store.present(|source| batch.source(source), rows, each) => Ok(present?),
                 }
             })
         })
@@ -216,6 +218,8 @@ impl Partition {
                 Rows::Some(rows) => self.batch.block_of(rows, deadline),
             };
             let (shared, stop) = (&self.shared, &self.stop);
+            self.pulse
+                .begin("insert", shared.limits.insert(block.bytes()));
             let answer = shared.runtime.block_on(async {
                 tokio::select! {
                     biased;

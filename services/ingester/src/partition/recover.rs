@@ -28,10 +28,11 @@ impl Partition {
         // say where to begin, but a commit can be set back: by an operator, or by a request that a
         // stalled broker executes late.
         let watermarks = self.insist("watermarks", |partition| {
-            partition
-                .shared
+            let (shared, pulse) = (&partition.shared, &partition.pulse);
+            let each = || pulse.begin("watermarks", shared.limits.query);
+            shared
                 .runtime
-                .block_on(partition.shared.store.watermarks())
+                .block_on(shared.store.watermarks(each))
                 .map_err(IngestError::from)
         })?;
         self.watermarks = watermarks.into();
@@ -74,6 +75,7 @@ impl Partition {
             if self.stop.revoked.is_cancelled() || self.stop.draining.is_cancelled() {
                 return Err(IngestError::Revoked);
             }
+            self.pulse.begin("redo", self.shared.limits.collect);
             // The log may end below `last`, where an operator deleted records: then that is the range.
             match self.take(POLL, last)? {
                 Taken::Record if self.last == Some(last) => break,
@@ -175,6 +177,7 @@ impl Partition {
             if self.stop.revoked.is_cancelled() {
                 return Err(IngestError::Revoked);
             }
+            self.pulse.begin(what, self.shared.limits.kafka);
             match ask(self) {
                 Ok(answer) => {
                     self.shared.readiness.set("partitions", Ok(()));

@@ -20,13 +20,14 @@ struct Watermark {
 }
 
 impl Store {
-    /// The highest offset of each source in any table.
+    /// The highest offset of each source in any table. `each` is called before every query.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn watermarks(&self) -> Result<HashMap<String, i64>, StoreError> {
+    pub async fn watermarks(&self, each: impl Fn()) -> Result<HashMap<String, i64>, StoreError> {
         let mut highest: HashMap<String, i64> = HashMap::new();
         for table in TABLES {
+            each();
             let sql = format!(
                 "SELECT toString(source) AS source, max(source_offset) AS offset FROM {table} GROUP BY source"
             );
@@ -40,7 +41,7 @@ impl Store {
     }
 
     /// Those identities of `rows` that are in any of the tables. `source_name` gives the name of the source
-    /// to which an identity refers.
+    /// to which an identity refers; `each` is called before every query.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -48,6 +49,7 @@ impl Store {
         &self,
         source_name: impl Fn(u32) -> &'a str,
         rows: impl Iterator<Item = BatchRow>,
+        each: impl Fn(),
     ) -> Result<HashSet<Identity>, StoreError> {
         let mut by_source: HashMap<u32, Vec<(i64, i64)>> = HashMap::new();
         for row in rows {
@@ -63,6 +65,7 @@ impl Store {
             let name = source_name(source);
             for condition in conditions(&wanted) {
                 for table in TABLES {
+                    each();
                     let sql = format!(
                         "SELECT source_offset FROM {table} WHERE source = {} AND {condition}",
                         quoted(name)
