@@ -12,10 +12,11 @@ let
   cfg = contrail.clickhouse;
   hardening = import ./lib/hardening.nix;
   rust = import ./lib/rust-service.nix { inherit config lib pkgs; };
+  secrets = import ./lib/secrets.nix { inherit lib; };
   gib = 1024 * 1024 * 1024;
 
   variable = user: "CLICKHOUSE_PASSWORD_SHA256_${lib.toUpper user}";
-  given = lib.filterAttrs (_: user: user.passwordFile != null) cfg.users;
+  passwords = lib.mapAttrs (_: user: user.passwordFile) cfg.users;
 
   # In ClickHouse's YAML a name that begins with @ is an attribute of the XML element.
   remove = {
@@ -44,7 +45,7 @@ let
         exit 1
       fi
       printf '%s=%s\n' ${variable user} "$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)" >> ${hashes}
-    '') (lib.attrNames given)}
+    '') (lib.attrNames (lib.filterAttrs (_: path: path != null) passwords))}
   '';
 
   migrations = (pkgs.formats.toml { }).generate "clickhouse-migrate.toml" {
@@ -57,11 +58,9 @@ let
 
   user = types.submodule {
     options = {
-      passwordFile = mkOption {
-        type = types.nullOr types.externalPath;
-        default = null;
-        example = "/run/secrets/clickhouse-admin";
+      passwordFile = secrets.file {
         description = "File that holds the password. ClickHouse gets its SHA-256 only.";
+        example = "/run/secrets/clickhouse-admin";
       };
       profile = mkOption {
         type = types.str;
@@ -167,7 +166,7 @@ in
   config = lib.mkIf cfg.enable {
     assertions =
       let
-        missing = lib.filter (name: cfg.users.${name}.passwordFile == null) (lib.attrNames cfg.users);
+        missing = secrets.missing passwords;
       in
       [
         {
@@ -298,7 +297,7 @@ in
         // {
           ExecStartPre = hashPasswords;
           EnvironmentFile = "-${hashes}";
-          LoadCredential = lib.mapAttrsToList (name: user: "${name}:${user.passwordFile}") given;
+          LoadCredential = secrets.load passwords;
           # The server's own bound comes first; what is above it is for the allocator and the page cache.
           MemoryMax = mkDefault (cfg.memoryMaxBytes / 2 * 3);
         };

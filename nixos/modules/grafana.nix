@@ -10,18 +10,7 @@ let
   contrail = config.services.contrail;
   cfg = contrail.grafana;
   credential = id: "$__file{/run/credentials/grafana.service/${id}}";
-  secret =
-    description:
-    mkOption {
-      type = types.nullOr types.externalPath;
-      default = null;
-      inherit description;
-    };
-  secrets = lib.filterAttrs (_: path: path != null) {
-    admin-password = cfg.adminPasswordFile;
-    secret-key = cfg.secretKeyFile;
-    clickhouse-password = cfg.clickhousePasswordFile;
-  };
+  secrets = import ./lib/secrets.nix { inherit lib; };
 in
 {
   options.services.contrail.grafana = {
@@ -33,12 +22,23 @@ in
       description = "Port of the pages.";
     };
 
-    adminPasswordFile = secret "File that holds the password of Grafana's user `admin`.";
-    secretKeyFile = secret ''
-      File that holds the key under which Grafana encrypts the passwords of its data sources. It must stay
-      the same for as long as the database lives.
-    '';
-    clickhousePasswordFile = secret "File that holds the password of ClickHouse's user `reader`.";
+    adminPasswordFile = secrets.file {
+      description = "File that holds the password of Grafana's user `admin`.";
+      example = "/run/secrets/grafana-admin";
+    };
+
+    secretKeyFile = secrets.file {
+      description = ''
+        File that holds the key under which Grafana encrypts the passwords of its data sources. It must stay
+        the same for as long as the database lives.
+      '';
+      example = "/run/secrets/grafana-secret-key";
+    };
+
+    clickhousePasswordFile = secrets.file {
+      description = "File that holds the password of ClickHouse's user `reader`.";
+      example = "/run/secrets/clickhouse-reader";
+    };
 
     openFirewall = mkOption {
       type = types.bool;
@@ -50,11 +50,9 @@ in
   config = lib.mkIf cfg.enable {
     assertions =
       let
-        missing = lib.filter (name: cfg.${name} == null) [
-          "adminPasswordFile"
-          "secretKeyFile"
-          "clickhousePasswordFile"
-        ];
+        missing = secrets.missing {
+          inherit (cfg) adminPasswordFile secretKeyFile clickhousePasswordFile;
+        };
       in
       [
         {
@@ -127,7 +125,11 @@ in
     systemd.services.grafana = {
       startLimitIntervalSec = 0;
       serviceConfig = {
-        LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") secrets;
+        LoadCredential = secrets.load {
+          admin-password = cfg.adminPasswordFile;
+          secret-key = cfg.secretKeyFile;
+          clickhouse-password = cfg.clickhousePasswordFile;
+        };
         ProtectSystem = lib.mkForce "strict";
         ReadWritePaths = [ config.services.grafana.dataDir ];
         PrivateUsers = true;

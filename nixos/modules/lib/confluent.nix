@@ -1,20 +1,61 @@
 # The programs of `confluent-platform`: settings as Java properties, one hardened unit each.
-{ lib, pkgs }:
+{
+  config,
+  lib,
+  pkgs,
+}:
 let
   inherit (lib) mkOption types;
+  contrail = config.services.contrail;
   format = pkgs.formats.javaProperties { };
   hardening = import ./hardening.nix;
 in
+# The module of one program.
 {
-  options = description: {
-    enable = lib.mkEnableOption description;
+  # Its unit, its program, and its place below `services.contrail`.
+  name,
+  program,
+  option,
+  # What it is.
+  description,
+  port,
+  # More options.
+  options ? { },
+  # Its settings by default, by their names.
+  settings,
+  # Units that it finds the systems around in, where they are on this host.
+  after,
+  # Prefix of the environment variables that its start script reads.
+  variable,
+}:
+let
+  cfg = contrail.${option};
+  log4j = pkgs.writeText "${name}-log4j.properties" ''
+    log4j.rootLogger=INFO, stdout
+    log4j.appender.stdout=org.apache.log4j.ConsoleAppender
+    log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
+    log4j.appender.stdout.layout.ConversionPattern=%-5p %c{1} %m%n
+    # One line for each request is too much for a registry that is asked every few seconds.
+    log4j.logger.io.confluent.rest-utils.requests=WARN
+    log4j.logger.org.apache.kafka=WARN
+  '';
+in
+{
+  options.services.contrail.${option} = {
+    enable = lib.mkEnableOption "Confluent's ${description} (Confluent Community License)";
 
     package = mkOption {
       type = types.package;
       # Confluent supports its 7.7 on Java 17, and nixpkgs would run it on its newest.
       default = pkgs.confluent-platform.override { jre = pkgs.jdk17_headless; };
       defaultText = lib.literalExpression "pkgs.confluent-platform.override { jre = pkgs.jdk17_headless; }";
-      description = "The package that provides the program.";
+      description = "The package that provides `bin/${program}`.";
+    };
+
+    port = mkOption {
+      type = types.port;
+      default = port;
+      description = "Port that it answers on.";
     };
 
     settings = mkOption {
@@ -34,30 +75,18 @@ in
       default = false;
       description = "Whether to let others reach the port from outside. Nobody is asked for a password.";
     };
-  };
+  }
+  // options;
 
-  unit =
-    {
-      cfg,
-      name,
-      program,
-      # Prefix of the environment variables that its start script reads.
-      variable,
-      description,
-      after,
-    }:
-    let
-      log4j = pkgs.writeText "${name}-log4j.properties" ''
-        log4j.rootLogger=INFO, stdout
-        log4j.appender.stdout=org.apache.log4j.ConsoleAppender
-        log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
-        log4j.appender.stdout.layout.ConversionPattern=%-5p %c{1} %m%n
-        # One line for each request is too much for a registry that is asked every few seconds.
-        log4j.logger.io.confluent.rest-utils.requests=WARN
-        log4j.logger.org.apache.kafka=WARN
-      '';
-    in
-    {
+  config = lib.mkIf cfg.enable {
+    services.contrail.ports."services.contrail.${option}.port" = cfg.port;
+    networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
+
+    services.contrail.${option}.settings = lib.mapAttrs (_: lib.mkDefault) (
+      { listeners = "http://${contrail.address}:${toString cfg.port}"; } // settings
+    );
+
+    systemd.services.${name} = {
       inherit description;
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
@@ -83,4 +112,5 @@ in
       # Kafka may take long: never give up.
       startLimitIntervalSec = 0;
     };
+  };
 }

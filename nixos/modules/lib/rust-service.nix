@@ -11,6 +11,7 @@ let
   format = pkgs.formats.toml { };
   hardening = import ./hardening.nix;
   inherit (import ./listen.nix { inherit lib; }) portOf;
+  secrets = import ./secrets.nix { inherit lib; };
 
   # Settings that hold a secret: those named so, and librdkafka's own properties.
   isSecret =
@@ -62,72 +63,35 @@ let
     ) settings;
 in
 {
-  options =
-    {
-      name,
-      description,
-      settings,
-      credentials ? { },
-    }:
-    {
-      enable = lib.mkEnableOption description;
-
-      package = mkOption {
-        type = types.package;
-        default = contrail.packages.${name};
-        defaultText = lib.literalExpression "contrail's own ${name}";
-        description = "The package that provides `bin/${name}`.";
-      };
-
-      settings = mkOption {
-        type = types.submodule {
-          freeformType = format.type;
-          options = settings;
-        };
-        default = { };
-        description = ''
-          Settings of ${name}, as its TOML file has them. `${name} check-config` reads the file when
-          the system is built, so that an unknown name or a senseless value fails the build.
-          Secrets do not belong here, where everybody can read them: give them by
-          {option}`services.contrail.${lib.removePrefix "flight-" name}.credentials`.
-        '';
-      };
-
-      credentials = mkOption {
-        type = types.attrsOf types.externalPath;
-        default = credentials;
-        example = {
-          clickhouse-password = "/run/secrets/clickhouse-writer";
-        };
-        description = ''
-          Files that hold secrets, by name. The unit alone can read them, in
-          `/run/credentials/${name}.service/`; a setting that ends in `_file` names them by that path.
-        '';
-      };
-
-      openFirewall = mkOption {
-        type = types.bool;
-        default = false;
-        description = "Whether to let others reach the port of ${name} from outside.";
-      };
-    };
-
   # Where a credential lies while the unit runs.
   credential = name: id: "/run/credentials/${name}.service/${id}";
 
-  config =
+  # The module of one service.
+  module =
     {
+      # Name of the program, its package and its unit.
       name,
-      cfg,
+      # Its place below `services.contrail`.
       option,
+      # What it is, for `enable`; and in few words, for the unit.
+      title,
       description,
+      # Port by default, and what is served on it.
+      port,
+      serves ? "/healthz, /readyz and /metrics",
+      # More options.
+      options ? { },
+      # Units that it finds the systems around in, where they are on this host. Elsewhere, or away, it
+      # waits for them.
       after ? [ ],
-      wants ? after,
-      unit ? { },
-      serviceConfig ? { },
+      memoryMax,
+      # What else its being enabled brings.
+      config ? [ ],
     }:
     let
-      port = portOf cfg.settings.listen;
+      cfg = contrail.${option};
+      path = "services.contrail.${option}";
+      listensOn = portOf cfg.settings.listen;
       toml = format.generate "${name}-unchecked.toml" cfg.settings;
       # What is checked when the system is built: files outside the store are not there yet.
       checked = format.generate "${name}-checked.toml" (withoutFiles cfg.settings);
@@ -136,49 +100,104 @@ in
         ${lib.optionalString canRun "${lib.getExe' cfg.package name} --config ${checked} check-config > /dev/null"}
         cp ${toml} $out
       '';
+      network = lib.optional (after != [ ]) "network-online.target";
     in
     {
-      assertions = [
-        {
-          assertion = secretsIn [ ] cfg.settings == [ ];
-          message = "${option}.settings holds a secret (${
-            lib.concatStringsSep ", " (secretsIn [ ] cfg.settings)
-          }), and the Nix store can be read by everybody: put it in a file and name it in ${option}.credentials";
-        }
-      ];
+      options.services.contrail.${option} = {
+        enable = lib.mkEnableOption "${name}, ${title}";
 
-      services.contrail.ports."${option}.settings.listen" = port;
-      networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall port;
+        package = mkOption {
+          type = types.package;
+          default = contrail.packages.${name};
+          defaultText = lib.literalExpression "contrail's own ${name}";
+          description = "The package that provides `bin/${name}`.";
+        };
 
-      environment.etc."contrail/${name}.toml".source = file;
+        settings = mkOption {
+          type = types.submodule {
+            freeformType = format.type;
+            options.listen = mkOption {
+              type = types.str;
+              default = "${contrail.address}:${toString port}";
+              defaultText = lib.literalExpression ''"''${config.services.contrail.address}:${toString port}"'';
+              description = "Address and port of ${serves}.";
+            };
+          };
+          default = { };
+          description = ''
+            Settings of ${name}, as its TOML file has them. `${name} check-config` reads the file when
+            the system is built, so that an unknown name or a senseless value fails the build.
+            Secrets do not belong here, where everybody can read them: give them by
+            {option}`${path}.credentials`.
+          '';
+        };
 
-      systemd.services.${name} = lib.mkMerge [
-        {
-          inherit description wants;
-          wantedBy = [ "multi-user.target" ];
-          after = [ "network.target" ] ++ after;
-          serviceConfig =
-            hardening.native
-            // {
-              Type = "notify";
-              ExecStart = "${lib.getExe' cfg.package name} --config ${file} run";
-              DynamicUser = true;
-              LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") cfg.credentials;
-              Restart = "always";
-              RestartSec = 1;
-              # Exit code 2: the settings are wrong, and starting again does not mend them.
-              RestartPreventExitStatus = 2;
-              WatchdogSec = 60;
-              TimeoutStartSec = 30;
-              # The services drain within 10 s.
-              TimeoutStopSec = 15;
-              LimitNOFILE = 65536;
+        credentials = mkOption {
+          type = types.attrsOf types.externalPath;
+          default = { };
+          example = {
+            clickhouse-password = "/run/secrets/clickhouse-writer";
+          };
+          description = ''
+            Files that hold secrets, by name. The unit alone can read them, in
+            `/run/credentials/${name}.service/`; a setting that ends in `_file` names them by that path.
+          '';
+        };
+
+        openFirewall = mkOption {
+          type = types.bool;
+          default = false;
+          description = "Whether to let others reach the port of ${name} from outside.";
+        };
+      }
+      // options;
+
+      config = lib.mkIf cfg.enable (
+        lib.mkMerge (
+          [
+            {
+              assertions = [
+                {
+                  assertion = secretsIn [ ] cfg.settings == [ ];
+                  message = "${path}.settings holds a secret (${
+                    lib.concatStringsSep ", " (secretsIn [ ] cfg.settings)
+                  }), and the Nix store can be read by everybody: put it in a file and name it in ${path}.credentials";
+                }
+              ];
+
+              services.contrail.ports."${path}.settings.listen" = listensOn;
+              networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall listensOn;
+
+              environment.etc."contrail/${name}.toml".source = file;
+
+              systemd.services.${name} = {
+                inherit description;
+                wantedBy = [ "multi-user.target" ];
+                wants = network;
+                after = [ "network.target" ] ++ network ++ after;
+                serviceConfig = hardening.native // {
+                  Type = "notify";
+                  ExecStart = "${lib.getExe' cfg.package name} --config ${file} run";
+                  DynamicUser = true;
+                  LoadCredential = secrets.load cfg.credentials;
+                  Restart = "always";
+                  RestartSec = 1;
+                  # Exit code 2: the settings are wrong, and starting again does not mend them.
+                  RestartPreventExitStatus = 2;
+                  WatchdogSec = 60;
+                  TimeoutStartSec = 30;
+                  # The services drain within 10 s.
+                  TimeoutStopSec = 15;
+                  LimitNOFILE = 65536;
+                  MemoryMax = lib.mkDefault memoryMax;
+                };
+                # What it waits for may take long: never give up.
+                startLimitIntervalSec = 0;
+              };
             }
-            // serviceConfig;
-          # What it waits for may take long: never give up.
-          startLimitIntervalSec = 0;
-        }
-        unit
-      ];
+          ]
+          ++ config
+        )
+      );
     };
 }
