@@ -22,6 +22,7 @@ let
       clickhousePasswordFile = secret;
     };
     kafka.kafka = { };
+    kafka-exporter.kafkaExporter = { };
     kafka-rest.kafkaRest = { };
     mail.mail = { };
     postgresql.postgresql = { };

@@ -56,12 +56,14 @@
           absent = []
           if not present(machine, "${program nodes.machine.services.grafana.package "grafana"}", "Grafana"):
               absent.append("grafana")
+          if not present(machine, "${lib.getExe nodes.machine.services.prometheus.exporters.kafka.package}", "kminion"):
+              absent.append("kafka")
 
           def targets_up() -> list[str]:
               url = "http://127.0.0.1:${toString contrail.prometheus.port}/api/v1/targets"
               targets = json.loads(platform.curl(url))["data"]["activeTargets"]
               assert {target["labels"]["job"] for target in targets} >= {
-                  "prometheus", "flight-mock", "flight-producer", "flight-ingester", "clickhouse", "grafana"
+                  "prometheus", "flight-mock", "flight-producer", "flight-ingester", "clickhouse", "grafana", "kafka"
               }
               return [
                   f"{target['labels']['job']}: {target['lastError']}"
@@ -73,6 +75,15 @@
           while (down := targets_up()) and time.monotonic() < end:
               time.sleep(2)
           assert not down, down
+
+      with subtest("Prometheus knows how far the ingester lags"):
+          if "kafka" not in absent:
+              lag = 'kminion_kafka_consumer_group_topic_lag{group_id="flight-ingester",topic_name="flight.positions"}'
+              machine.wait_until_succeeds(
+                  f"curl -sG http://127.0.0.1:${toString contrail.prometheus.port}/api/v1/query"
+                  f" --data-urlencode 'query={lag}' | grep -q '\"value\"'",
+                  timeout=90,
+              )
 
       with subtest("the REST proxy returns decoded records"):
           rest = "http://127.0.0.1:${toString contrail.kafkaRest.port}"

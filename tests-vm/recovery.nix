@@ -9,6 +9,7 @@
     services.contrail = {
       akhq.enable = false;
       grafana.enable = false;
+      kafkaExporter.enable = false;
       kafkaRest.enable = false;
       mail.enable = false;
       postgresql.enable = false;

@@ -19,6 +19,7 @@ in
       services.contrail = {
         akhq.enable = false;
         grafana.enable = false;
+        kafkaExporter.enable = false;
         kafkaRest.enable = false;
         mail.enable = false;
         postgresql.enable = false;

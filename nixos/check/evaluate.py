@@ -22,6 +22,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OWN = ROOT / "nixos/check"
+LINTERS = ROOT / "target/tools/python/bin"
 # Warnings that the module tree used for the evaluation gives by itself.
 NOT_OURS = re.compile(
     r"mkAliasOptionModuleMD|override|lock file|Git tree|omitted these incompatible|all-systems"
@@ -38,6 +39,7 @@ EXPOSURE = {
     "grafana": 4.0,
     "kafka-rest": 4.0,
     "kafka-topics": 4.0,
+    "prometheus-kafka-exporter": 4.0,
     "mailpit-contrail": 4.0,
     "postgresql": 4.0,
     "prometheus": 4.0,
@@ -133,7 +135,16 @@ def say(text: str) -> None:
 def tool(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs nix-eval or nix-boot in the checkout."""
     command = [os.path.join(os.environ["NIX_EVAL"], name), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # nix-eval has mypy check test scripts: the one that `make python-lint` uses.
+    path = f"{LINTERS}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if check and done.returncode != 0:
         raise Fault(f"{' '.join(command[:3])} fails:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return done
@@ -198,7 +209,7 @@ def lint(name: str) -> None:
     nodes = f".#checks.x86_64-linux.{name}.config.nodes"
     found = tool("nix-eval", "eval", "--json", nodes, "--apply", "builtins.attrNames").stdout
     names = [*json.loads(found), "machine", "machines", "start_all", "subtest"]
-    own = ROOT / "target/tools/python/bin/python"
+    own = LINTERS / "python"
     python = str(own) if own.exists() else sys.executable
     done = subprocess.run(
         [python, "-m", "pyflakes"],

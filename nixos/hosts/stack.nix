@@ -8,6 +8,7 @@
 }:
 let
   cfg = config.services.contrail;
+  inherit (import ../modules/lib/listen.nix { inherit lib; }) portOf;
   ports = lib.attrValues cfg.ports;
   # Those that are for this host alone.
   inner = [
@@ -19,6 +20,7 @@ let
   budgetMiB = {
     kafka = 1024;
     schemaRegistry = 448;
+    kafkaExporter = 64;
     kafkaRest = 448;
     akhq = 448;
     clickhouse = 2048;
@@ -45,8 +47,8 @@ let
       REST proxy       ${url cfg.kafkaRest.port "/topics"}
       Prometheus       ${url cfg.prometheus.port "/targets"}
       Mail             ${url cfg.mail.port "/"}
-      Simulator        ${url 8000 "/v1/flights/stream"}
-      Metrics          ${url 8001 "/metrics"}, ${url 8002 "/metrics"}
+      Simulator        ${url (portOf cfg.mock.settings.listen) "/v1/flights/stream"}
+      Metrics          ${url (portOf cfg.producer.settings.listen) "/metrics"}, ${url (portOf cfg.ingester.settings.listen) "/metrics"}
 
     Log: journalctl -f -u flight-ingester. Stop: poweroff, or Ctrl-A X.
   '';

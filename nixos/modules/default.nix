@@ -28,6 +28,7 @@ let
     flight-producer = ./flight-producer.nix;
     grafana = ./grafana.nix;
     kafka = ./kafka.nix;
+    kafka-exporter = ./kafka-exporter.nix;
     kafka-rest = ./kafka-rest.nix;
     mail = ./mail.nix;
     postgresql = ./postgresql.nix;

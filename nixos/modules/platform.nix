@@ -9,6 +9,7 @@ let
     "kafka"
     "clickhouse"
     "schemaRegistry"
+    "kafkaExporter"
     "kafkaRest"
     "akhq"
     "postgresql"

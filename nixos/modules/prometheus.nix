@@ -59,6 +59,7 @@ in
         job "flight-ingester" (on (portOf contrail.ingester.settings.listen)) { }
       )
       ++ lib.optional (enabled "clickhouse") (job "clickhouse" (on contrail.clickhouse.metricsPort) { })
+      ++ lib.optional (enabled "kafkaExporter") (job "kafka" (on contrail.kafkaExporter.port) { })
       ++ lib.optional (enabled "grafana") (job "grafana" (on contrail.grafana.port) { });
     };
 
