@@ -123,6 +123,11 @@ in
                   f"curl -sf -u 'reader:{platform.password}' --data-binary \"{statement}\" {platform.clickhouse}/"
               )
 
+      with subtest("every event is accounted for, as docs/deploy.md does it"):
+          account = "CONTRAIL_CLICKHOUSE__USER=admin CONTRAIL_CLICKHOUSE__PASSWORD=$(cat ${folder}/clickhouse-admin)"
+          admin = Platform(machine, contrail=f"{account} ${contrail.packages.contrail}/bin/contrail")
+          assert admin.verify()["ok"]
+
       with subtest("secrets are readable for nobody else, and not in the store"):
           for name in ${json names}:
               value = secret(name)
@@ -136,6 +141,18 @@ in
               environment = machine.succeed(f"tr '\\0' '\\n' < /proc/{pid}/environ; tr '\\0' ' ' < /proc/{pid}/cmdline")
               for name in ${json names}:
                   assert secret(name) not in environment, f"{unit} shows {name}"
+
+      with subtest("a password that everybody knows is refused"):
+          file = "${folder}/clickhouse-reader"
+          machine.succeed(f"cp -p {file} {file}.kept", f"echo reader > {file}")
+          machine.succeed("systemctl --no-block restart clickhouse.service")
+          machine.wait_until_succeeds(
+              "journalctl -u clickhouse.service | grep 'users.reader.passwordFile.*everybody knows' > /dev/null",
+              timeout=120,
+          )
+          machine.succeed(f"mv {file}.kept {file}")
+          machine.wait_for_unit("clickhouse.service")
+          platform.wait_until_ready()
 
       with subtest("services run as nobody in particular, without rights"):
           for unit in ("flight-producer", "flight-ingester", "flight-mock", "clickhouse", "apache-kafka"):

@@ -39,12 +39,8 @@ let
     umask 077
     : > ${hashes}
     ${lib.concatMapStrings (user: ''
-      password=$(cat "$CREDENTIALS_DIRECTORY/${user}")
-      if [ -z "$password" ]; then
-        echo "services.contrail.clickhouse.users.${user}.passwordFile names an empty file" >&2
-        exit 1
-      fi
-      printf '%s=%s\n' ${variable user} "$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)" >> ${hashes}
+      ${secrets.check contrail.profile "services.contrail.clickhouse.users.${user}.passwordFile" user}
+      printf '%s=%s\n' ${variable user} "$(printf %s "$secret" | sha256sum | cut -d ' ' -f 1)" >> ${hashes}
     '') (lib.attrNames (lib.filterAttrs (_: path: path != null) passwords))}
   '';
 

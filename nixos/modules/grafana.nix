@@ -124,6 +124,10 @@ in
 
     systemd.services.grafana = {
       startLimitIntervalSec = 0;
+      preStart = lib.mkBefore (
+        secrets.check contrail.profile "services.contrail.grafana.adminPasswordFile" "admin-password"
+        + secrets.check contrail.profile "services.contrail.grafana.secretKeyFile" "secret-key"
+      );
       serviceConfig = {
         LoadCredential = secrets.load {
           admin-password = cfg.adminPasswordFile;
