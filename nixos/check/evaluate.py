@@ -90,6 +90,10 @@ REFUSED = {
         '{ services.contrail.mock.settings.listen = "127.0.0.1"; }',
         ["127.0.0.1 is not an address with a port"],
     ),
+    "an address that is not of IPv4": (
+        '{ services.contrail.address = "::"; }',
+        ["services.contrail.address"],
+    ),
     "a secret among the settings": (
         '{ services.contrail.ingester.settings.clickhouse.password = "hunter2"; }',
         ["services.contrail.ingester.settings", "clickhouse.password", "credentials"],

@@ -22,10 +22,11 @@ in
     };
 
     address = mkOption {
-      type = types.str;
+      type = types.strMatching "[A-Za-z0-9.-]+";
       default = "127.0.0.1";
       description = ''
-        Address that the services of contrail on this host bind to, unless one is told otherwise.
+        IPv4 address, or name of one, that the services of contrail on this host bind to, unless one is told
+        otherwise.
         Anything but the loopback is reachable from outside as far as the firewall lets it.
       '';
     };
@@ -34,17 +35,7 @@ in
       type = types.str;
       internal = true;
       readOnly = true;
-      default =
-        if
-          lib.elem cfg.address [
-            "0.0.0.0"
-            "::"
-            "[::]"
-          ]
-        then
-          "127.0.0.1"
-        else
-          cfg.address;
+      default = if cfg.address == "0.0.0.0" then "127.0.0.1" else cfg.address;
       description = "Where services on this host find each other.";
     };
 
