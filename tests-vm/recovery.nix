@@ -3,19 +3,10 @@
 {
   name = "recovery";
 
-  nodes.machine = {
-    imports = [ ../nixos/profiles/stack.nix ];
-    # What has no part in the promise stays away.
-    services.contrail = {
-      akhq.enable = false;
-      grafana.enable = false;
-      kafkaExporter.enable = false;
-      kafkaRest.enable = false;
-      mail.enable = false;
-      postgresql.enable = false;
-      prometheus.enable = false;
-    };
-  };
+  nodes.machine.imports = [
+    ../nixos/profiles/stack.nix
+    ./lib/pipeline-only.nix
+  ];
 
   testScript =
     { nodes, ... }:

@@ -15,16 +15,10 @@ in
   nodes.machine =
     { config, ... }:
     {
-      imports = [ ../nixos/profiles/stack.nix ];
-      services.contrail = {
-        akhq.enable = false;
-        grafana.enable = false;
-        kafkaExporter.enable = false;
-        kafkaRest.enable = false;
-        mail.enable = false;
-        postgresql.enable = false;
-        prometheus.enable = false;
-      };
+      imports = [
+        ../nixos/profiles/stack.nix
+        ./lib/pipeline-only.nix
+      ];
 
       specialisation.newer.configuration.services.contrail = {
         kafka.heapMiB = 384;

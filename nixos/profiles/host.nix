@@ -2,17 +2,17 @@
 { config, lib, ... }:
 let
   cfg = config.services.contrail;
-  needed = {
-    "clickhouse.users.admin.passwordFile" =
-      cfg.clickhouse.enable && cfg.clickhouse.users.admin.passwordFile == null;
-    "clickhouse.users.writer.passwordFile" =
-      cfg.clickhouse.enable && cfg.clickhouse.users.writer.passwordFile == null;
-    "clickhouse.users.reader.passwordFile" =
-      cfg.clickhouse.enable && cfg.clickhouse.users.reader.passwordFile == null;
-    "grafana.adminPasswordFile" = cfg.grafana.enable && cfg.grafana.adminPasswordFile == null;
-    "grafana.secretKeyFile" = cfg.grafana.enable && cfg.grafana.secretKeyFile == null;
-  };
-  missing = lib.attrNames (lib.filterAttrs (_: isMissing: isMissing) needed);
+  secrets = import ../modules/lib/secrets.nix { inherit lib; };
+  passwords = lib.mapAttrs' (
+    name: user: lib.nameValuePair "clickhouse.users.${name}.passwordFile" user.passwordFile
+  ) cfg.clickhouse.users;
+  missing = secrets.missing (
+    lib.optionalAttrs cfg.clickhouse.enable passwords
+    // lib.optionalAttrs cfg.grafana.enable {
+      "grafana.adminPasswordFile" = cfg.grafana.adminPasswordFile;
+      "grafana.secretKeyFile" = cfg.grafana.secretKeyFile;
+    }
+  );
 in
 {
   services.contrail = {

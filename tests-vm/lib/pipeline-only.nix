@@ -1,0 +1,18 @@
+# The pipeline alone: what has no part in the promise stays away.
+{ lib, ... }:
+{
+  services.contrail =
+    lib.genAttrs
+      [
+        "akhq"
+        "grafana"
+        "kafkaExporter"
+        "kafkaRest"
+        "mail"
+        "postgresql"
+        "prometheus"
+      ]
+      (_: {
+        enable = false;
+      });
+}
