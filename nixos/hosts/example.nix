@@ -27,6 +27,11 @@ in
     device = "/dev/disk/by-label/nixos";
     fsType = "ext4";
   };
+  fileSystems."/boot" = {
+    device = "/dev/disk/by-label/boot";
+    fsType = "vfat";
+    options = [ "umask=0077" ];
+  };
   boot.loader.systemd-boot.enable = true;
   boot.loader.efi.canTouchEfiVariables = true;
 
@@ -35,6 +40,8 @@ in
     enable = true;
     settings.PasswordAuthentication = false;
   };
+  # Put your key here: without one nobody gets in.
+  users.users.root.openssh.authorizedKeys.keys = [ ];
 
   nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
   system.stateVersion = "26.05";
