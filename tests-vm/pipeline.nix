@@ -56,7 +56,7 @@
           absent = []
           if not present(machine, "${program nodes.machine.services.grafana.package "grafana"}", "Grafana"):
               absent.append("grafana")
-          if not present(machine, "${lib.getExe nodes.machine.services.prometheus.exporters.kafka.package}", "kminion"):
+          if not present(machine, "${program contrail.kafkaExporter.package "kminion"}", "kminion"):
               absent.append("kafka")
 
           def targets_up() -> list[str]:

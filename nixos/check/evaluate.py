@@ -39,7 +39,7 @@ EXPOSURE = {
     "grafana": 4.0,
     "kafka-rest": 4.0,
     "kafka-topics": 4.0,
-    "prometheus-kafka-exporter": 4.0,
+    "kminion": 4.0,
     "mailpit-contrail": 4.0,
     "postgresql": 4.0,
     "prometheus": 4.0,

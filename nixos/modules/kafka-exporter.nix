@@ -17,6 +17,8 @@ in
   options.services.contrail.kafkaExporter = {
     enable = lib.mkEnableOption "kminion, which tells Prometheus of Kafka's topics and of its consumers' lag";
 
+    package = lib.mkPackageOption pkgs "kminion" { };
+
     port = mkOption {
       type = types.port;
       default = 9308;
@@ -34,8 +36,16 @@ in
       };
       description = ''
         Settings of kminion, as its file has them. An unknown name is refused when it starts. Secrets go by
-        {option}`services.prometheus.exporters.kafka.environmentFile`: a line
-        `KAFKA_SASL_PASSWORD=…` is `kafka.sasl.password`.
+        {option}`services.contrail.kafkaExporter.environmentFile`.
+      '';
+    };
+
+    environmentFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/run/secrets/kminion.env";
+      description = ''
+        A file of variables, read by systemd as root: a line `KAFKA_SASL_PASSWORD=…` is `kafka.sasl.password`.
       '';
     };
 
@@ -61,31 +71,26 @@ in
       };
     };
 
-    services.prometheus.exporters.kafka = {
-      enable = true;
-      inherit (cfg) port;
-      listenAddress = contrail.address;
-    };
-
-    systemd.services.prometheus-kafka-exporter = {
+    # nixpkgs' own module of it is younger than some trees of 26.05, and takes its settings from variables only.
+    systemd.services.kminion = {
+      description = "Tells Prometheus of Kafka's topics and of its consumers' lag";
+      wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
-      after = [ "network-online.target" ];
-      # nixpkgs' module has it stopped together with Kafka, after which nobody would start it.
-      requires = lib.mkForce [ ];
-      startLimitIntervalSec = 0;
-      # The port and the address of nixpkgs' options reach it by this file only.
+      after = [
+        "network-online.target"
+        "apache-kafka.service"
+      ];
       environment.CONFIG_FILEPATH = format.generate "kminion.yaml" cfg.settings;
-      serviceConfig =
-        lib.mapAttrs (_: lib.mkForce) (
-          hardening.native
-          // {
-            Restart = "always";
-            RestartSec = 3;
-          }
-        )
-        // {
-          MemoryMax = mkDefault "256M";
-        };
+      serviceConfig = hardening.native // {
+        ExecStart = lib.getExe' cfg.package "kminion";
+        EnvironmentFile = lib.optional (cfg.environmentFile != null) cfg.environmentFile;
+        DynamicUser = true;
+        Restart = "always";
+        RestartSec = 3;
+        MemoryMax = mkDefault "256M";
+      };
+      # Kafka may take long: never give up.
+      startLimitIntervalSec = 0;
     };
   };
 }
