@@ -8,6 +8,8 @@
 let
   inherit (lib) mkDefault;
   contrail = config.services.contrail;
+  cfg = contrail.producer;
+  secrets = import ./lib/secrets.nix { inherit lib; };
   rust = import ./lib/rust-service.nix { inherit config lib pkgs; };
   inherit (import ./lib/listen.nix { inherit lib; }) portOf;
 in
@@ -24,7 +26,17 @@ rust.module {
     "schema-registry.service"
     "flight-mock.service"
   ];
+  options.replayTokenFile = secrets.file {
+    description = "File that holds the token for which the producer takes replays by HTTP. Without it, it takes none.";
+    example = "/run/secrets/replay-token";
+  };
   config = [
+    (lib.mkIf (cfg.replayTokenFile != null) {
+      services.contrail.producer = {
+        credentials.replay-token = cfg.replayTokenFile;
+        settings.replay.token_file = mkDefault (rust.credential "flight-producer" "replay-token");
+      };
+    })
     (lib.mkIf (contrail.mock.enable or false) {
       services.contrail.producer.settings.source.url =
         mkDefault "http://${contrail.localAddress}:${toString (portOf contrail.mock.settings.listen)}";

@@ -27,6 +27,10 @@ pub const SOURCE_OFFSET: &str = "contrail-source-offset";
 pub const ORIGIN: &str = "contrail-origin";
 /// Header: id of the writer's schema, where the record has one.
 pub const SCHEMA_ID: &str = "contrail-schema-id";
+/// Header: when its source placed the event, in milliseconds UTC, or else when the record was made.
+pub const OBSERVED_MS: &str = "contrail-letter-observed-ms";
+/// Header of a record without a value: the dead letter of the same key was sent on its way again.
+pub const REDRIVEN: &str = "contrail-redriven";
 /// Header: `I/N`, the I-th of N chunks, on payloads that had to be cut.
 pub const CHUNK: &str = "contrail-chunk";
 /// Prefix of the headers that the record had itself.
@@ -84,6 +88,8 @@ pub struct DeadLetter<'a> {
     pub identity: Option<(String, i64)>,
     /// Id of the writer's schema, where the record has one.
     pub schema_id: Option<u32>,
+    /// When its source placed the event, or else when the record was made, in milliseconds UTC.
+    pub observed_ms: Option<i64>,
     /// Key of the record.
     pub original_key: Option<&'a [u8]>,
     /// Headers of the record.
@@ -146,6 +152,9 @@ impl DeadLetter<'_> {
         if let Some(id) = self.schema_id {
             headers = add(headers, SCHEMA_ID, id.to_string().as_bytes());
         }
+        if let Some(observed_ms) = self.observed_ms {
+            headers = add(headers, OBSERVED_MS, observed_ms.to_string().as_bytes());
+        }
         if let Some(key) = self.original_key {
             headers = add(headers, ORIGINAL_KEY, key);
         }
@@ -186,6 +195,7 @@ mod tests {
             detail: "it ends inside field callsign".into(),
             identity: Some(("mock".into(), 5)),
             schema_id: Some(2),
+            observed_ms: Some(1_767_225_600_000),
             original_key: Some(b"FDB892-1"),
             original_headers: vec![("traceparent".into(), b"00-x".to_vec())],
             payload,
@@ -202,6 +212,7 @@ mod tests {
         assert_eq!(header(headers, REASON), Some("datum"));
         assert_eq!(header(headers, ORIGIN), Some("flight.positions:3:17"));
         assert_eq!(header(headers, SOURCE_OFFSET), Some("5"));
+        assert_eq!(header(headers, OBSERVED_MS), Some("1767225600000"));
         assert_eq!(header(headers, "original-traceparent"), Some("00-x"));
         assert_eq!(header(headers, CHUNK), None);
     }

@@ -121,6 +121,18 @@ pub(crate) fn producer_config(
     config
 }
 
+/// Settings of a client that writes records again: idempotent, and in no transaction.
+pub(crate) fn resending_config(settings: &Settings, limits: MessageLimits) -> ClientConfig {
+    let mut config = producer_config(settings, "", limits);
+    config.remove("transactional.id");
+    config.remove("transaction.timeout.ms");
+    config.set("client.id", "flight-producer-replay");
+    if config.get("message.timeout.ms").is_none() {
+        config.set("message.timeout.ms", "60000");
+    }
+    config
+}
+
 /// Settings of a client that looks into topics and belongs to no group.
 pub(crate) fn reader_config(settings: &Settings, isolation: &str) -> ClientConfig {
     let mut config = settings.kafka.client_config("flight-producer-reader");
@@ -212,7 +224,7 @@ impl ClientContext for EndWatch {
 impl ConsumerContext for EndWatch {}
 
 /// librdkafka is loud about connections that come and go; what matters comes back as errors.
-fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(facility, "{message}");

@@ -13,6 +13,7 @@ mod event;
 mod kafka_client;
 mod metrics;
 mod record;
+pub mod replay;
 mod service;
 mod session;
 mod settings;
@@ -25,6 +26,7 @@ pub use metrics::Metrics;
 pub use service::{run, run_local};
 pub use session::OBSERVED_MS;
 pub use settings::{
-    CommitSettings, ENV_PREFIX, MemorySettings, Settings, SourceSettings, Topics, Transport,
+    CommitSettings, ENV_PREFIX, MemorySettings, ReplaySettings, Settings, SourceSettings, Topics,
+    Transport,
 };
 pub use source::{LocalSource, SourceError};

@@ -33,6 +33,34 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// What the settings say, and where to tell of it. Within a Tokio runtime.
+    pub(crate) fn new(
+        origin: Origin,
+        settings: Settings,
+        metrics: Metrics,
+        readiness: Readiness,
+        shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        let start = |error: &dyn std::fmt::Display| Fatal::Start(error.to_string());
+        Ok(Self {
+            origin,
+            metrics,
+            readiness,
+            shutdown,
+            runtime: Handle::current(),
+            http: settings
+                .source
+                .tls
+                .http_client("source.tls")
+                .map_err(|error| start(&error))?
+                .build()
+                .map_err(|error| start(&error))?,
+            registry: RegistryClient::new(&settings.registry).map_err(|error| start(&error))?,
+            host: flight::hostname(),
+            settings,
+        })
+    }
+
     /// Waits for something asynchronous, or for the wish to stop.
     pub(crate) fn wait<T, E>(
         &self,
@@ -155,24 +183,8 @@ async fn run_from(
     for condition in ["source", "registry", "kafka", "flowing"] {
         readiness.require(condition);
     }
-    let start = |error: &dyn std::fmt::Display| Fatal::Start(error.to_string());
-    let cx = Context {
-        origin,
-        metrics: Metrics::new(admin.registry()),
-        readiness,
-        shutdown,
-        runtime: Handle::current(),
-        http: settings
-            .source
-            .tls
-            .http_client("source.tls")
-            .map_err(|error| start(&error))?
-            .build()
-            .map_err(|error| start(&error))?,
-        registry: RegistryClient::new(&settings.registry).map_err(|error| start(&error))?,
-        host: flight::hostname(),
-        settings,
-    };
+    let metrics = Metrics::new(admin.registry());
+    let cx = Context::new(origin, settings, metrics, readiness, shutdown)?;
     let cx = Arc::new(cx);
     let (sender, finished) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -181,7 +193,7 @@ async fn run_from(
             let _runtime = cx.runtime.enter();
             let _ = sender.send(sessions(&cx));
         })
-        .map_err(|error| start(&error))?;
+        .map_err(|error| Fatal::Start(error.to_string()))?;
     finished
         .await
         .unwrap_or_else(|_| Err(Fatal::Start("the producing thread panicked".into())))

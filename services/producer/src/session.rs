@@ -320,7 +320,7 @@ impl Writer<'_> {
                     self.write_position(key, value, headers)?;
                 }
                 Outcome::Rejected { line, rejection } => {
-                    self.write_dead_letter(offset, line, rejection)?;
+                    self.write_dead_letter(offset, line, rejection, batch.header.at_ms)?;
                 }
             }
             if index == half {
@@ -366,20 +366,9 @@ impl Writer<'_> {
         offset: i64,
         line: &[u8],
         rejection: &Rejection,
+        at_ms: i64,
     ) -> Result<(), SessionError> {
-        let letter = DeadLetter {
-            place: Place::Source {
-                source: self.source.clone(),
-                source_offset: offset,
-            },
-            reason: rejection.reason,
-            detail: rejection.detail.clone(),
-            identity: Some((self.source.clone(), offset)),
-            schema_id: None,
-            original_key: None,
-            original_headers: Vec::new(),
-            payload: line,
-        };
+        let letter = source_letter(&self.source, offset, line, rejection, at_ms);
         let topic = &self.cx.settings.topics.dead_letters;
         for record in letter.records() {
             let sent = self.transactor.send(
@@ -470,8 +459,32 @@ impl Writer<'_> {
     }
 }
 
+/// The dead letter of an event that is no position, or too large a one.
+pub(crate) fn source_letter<'a>(
+    source: &str,
+    offset: i64,
+    line: &'a [u8],
+    rejection: &Rejection,
+    at_ms: i64,
+) -> DeadLetter<'a> {
+    DeadLetter {
+        place: Place::Source {
+            source: source.to_owned(),
+            source_offset: offset,
+        },
+        reason: rejection.reason,
+        detail: rejection.detail.clone(),
+        identity: Some((source.to_owned(), offset)),
+        schema_id: None,
+        observed_ms: Some(at_ms),
+        original_key: None,
+        original_headers: Vec::new(),
+        payload: line,
+    }
+}
+
 /// True if the time at which a source placed a batch cannot be told from the Kafka record's.
-fn is_remote(at_ms: i64, now_ms: i64) -> bool {
+pub(crate) fn is_remote(at_ms: i64, now_ms: i64) -> bool {
     at_ms.abs_diff(now_ms) > OBSERVED_AFTER_MS
 }
 
@@ -479,7 +492,7 @@ fn record_headers(traceparent: Option<&str>, observed_ms: Option<&str>) -> Recor
     RecordHeaders::new([(TRACEPARENT, traceparent), (OBSERVED_MS, observed_ms)])
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -1,8 +1,9 @@
 //! What an operator can set.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use flight::config::Validate;
+use flight::config::{self, Secret, Validate};
 use flight::kafka::KafkaSettings;
 use flight::kafka::topics::TopicSettings;
 use flight::registry::RegistrySettings;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub commit: CommitSettings,
     /// Bounds of what is held in memory.
     pub memory: MemorySettings,
+    /// Sending again what was sent before.
+    pub replay: ReplaySettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             topics: Topics::default(),
             commit: CommitSettings::default(),
             memory: MemorySettings::default(),
+            replay: ReplaySettings::default(),
             telemetry: TelemetrySettings::default(),
         }
     }
@@ -219,8 +223,39 @@ impl Default for MemorySettings {
     }
 }
 
+/// Who may ask for replays by HTTP, and what share of the way they may take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplaySettings {
+    /// What who asks by HTTP must show as a bearer token. Empty: nobody may.
+    pub token: Secret,
+    /// File that holds the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Most of the time that replays may spend sending, above 0 and up to 1; what is left is for live
+    /// events.
+    pub share: f64,
+    /// Most events a second of a replay; 0 for no bound. Live events go the same way through the
+    /// ingester: bound a replay well below what that takes.
+    pub max_events_per_s: u32,
+}
+
+impl Default for ReplaySettings {
+    fn default() -> Self {
+        Self {
+            token: Secret::default(),
+            token_file: None,
+            share: 0.5,
+            max_events_per_s: 50_000,
+        }
+    }
+}
+
 impl Validate for Settings {
     fn read_secrets(&mut self) -> Result<(), String> {
+        let replay = &mut self.replay;
+        let file = replay.token_file.as_deref();
+        config::read_secret("replay.token", &mut replay.token, file)?;
         self.kafka.read_secrets("kafka")?;
         self.registry.read_secrets("registry")
     }
@@ -253,6 +288,12 @@ impl Validate for Settings {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be at least 1"));
+        }
+        if !(self.replay.share > 0.0 && self.replay.share <= 1.0) {
+            return Err(format!(
+                "replay.share must be above 0 and at most 1, not {}",
+                self.replay.share
+            ));
         }
         if self.commit.transactional_id.as_deref() == Some("") {
             return Err("commit.transactional_id is empty: leave it out".into());
@@ -348,6 +389,8 @@ mod tests {
                 s.topics.dead_letters.max_message_bytes = 10_000
             }),
             ("kafka.brokers", |s| s.kafka.brokers.clear()),
+            ("replay.share", |s| s.replay.share = 0.0),
+            ("replay.share", |s| s.replay.share = f64::NAN),
         ] {
             let message = complaint(change);
             assert!(message.starts_with(name), "{name}: {message}");

@@ -66,6 +66,11 @@ impl Layout {
         self.state.join("control.sock")
     }
 
+    /// The token with which the local producer is asked for replays.
+    pub fn replay_token(&self) -> PathBuf {
+        self.data(Component::Producer).join("replay-token")
+    }
+
     /// The queries that `contrail query` runs.
     pub fn queries(&self) -> PathBuf {
         self.share.join("sql/queries")

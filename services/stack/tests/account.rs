@@ -191,6 +191,7 @@ fn dead_letters(account: &Account) {
         detail: "not JSON".into(),
         identity: Some((account.source.clone(), 4242)),
         schema_id: None,
+        observed_ms: None,
         original_key: None,
         original_headers: Vec::new(),
         payload: b"{",

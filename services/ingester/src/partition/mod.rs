@@ -88,6 +88,7 @@ struct Letter {
     offset: i64,
     rejection: Rejection,
     schema_id: Option<u32>,
+    observed_ms: Option<i64>,
     key: Option<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
     payload: Vec<u8>,
@@ -115,6 +116,7 @@ impl Letter {
             detail: self.rejection.to_string(),
             identity,
             schema_id: self.schema_id,
+            observed_ms: self.observed_ms,
             original_key: self.key.as_deref(),
             original_headers: self.headers.clone(),
             payload: &self.payload,
@@ -376,7 +378,7 @@ impl Partition {
                     .with_label_values(&[rejection.code()])
                     .inc();
                 tracing::warn!(partition = self.number, offset, reason = %rejection, "dead letter");
-                let letter = letter(&message, &headers, rejection);
+                let letter = letter(&message, &headers, observed_ms, rejection);
                 self.letter_bytes += letter.bytes();
                 letters.push(letter);
             }
@@ -414,13 +416,19 @@ enum Taken {
     Nothing,
 }
 
-fn letter(message: &Message<'_>, headers: &[(&str, &[u8])], rejection: Rejection) -> Letter {
+fn letter(
+    message: &Message<'_>,
+    headers: &[(&str, &[u8])],
+    observed_ms: Option<i64>,
+    rejection: Rejection,
+) -> Letter {
     Letter {
         offset: message.offset(),
         rejection,
         schema_id: flight::avro::split_header(message.payload())
             .ok()
             .map(|(id, _)| id),
+        observed_ms,
         key: message.key().map(<[u8]>::to_vec),
         headers: headers
             .iter()

@@ -183,12 +183,26 @@ pub(crate) struct Feed {
 impl Feed {
     /// Begins to read at `from`.
     pub(crate) fn start(cx: &Context, encoder: RecordEncoder, from: i64) -> Self {
+        Self::with(cx, cx.settings.source.clone(), encoder, from)
+    }
+
+    /// Asks for the one event at `from`, where the transport has credit.
+    pub(crate) fn glance(cx: &Context, encoder: RecordEncoder, from: i64) -> Self {
+        let settings = SourceSettings {
+            credit: 1,
+            max_batch: 1,
+            ..cx.settings.source.clone()
+        };
+        Self::with(cx, settings, encoder, from)
+    }
+
+    fn with(cx: &Context, settings: SourceSettings, encoder: RecordEncoder, from: i64) -> Self {
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let (committed, acknowledged) = watch::channel(from);
         let queue_kib = cx.settings.memory.source_queue_kib;
         let reader = Reader {
             origin: cx.origin.clone(),
-            settings: cx.settings.source.clone(),
+            settings,
             encoder,
             expected: from,
             sender,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use flight_producer::Settings;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{eventually, free_port};
@@ -18,6 +19,30 @@ pub struct Producer {
     directory: TempDir,
 }
 
+/// Gives the program to run with settings; they lie in the directory.
+fn program(settings: &Settings, directory: &TempDir) -> Command {
+    let config = directory.path().join("producer.toml");
+    std::fs::write(&config, toml::to_string(settings).unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flight-producer"));
+    command.arg("--config").arg(&config);
+    command
+}
+
+/// Runs a command of the program to its end: exit code, what it says, and what it says is wrong.
+pub fn run(settings: &Settings, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let output = program(settings, &directory)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
 impl Producer {
     /// Starts the program with settings, on a port of its own.
     pub fn start(settings: &Settings) -> Self {
@@ -26,12 +51,8 @@ impl Producer {
             listen: format!("127.0.0.1:{}", free_port()),
             ..settings.clone()
         };
-        let config = directory.path().join("producer.toml");
-        std::fs::write(&config, to_toml(&settings)).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_flight-producer"))
-            .arg("--config")
-            .arg(&config)
+        let child = program(&settings, &directory)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -56,6 +77,23 @@ impl Producer {
                 Some((answer.status().as_u16(), answer.text().await.ok()?))
             })
         })
+    }
+
+    /// Asks with the method, as the bearer of a token: status and answer.
+    pub fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.address);
+        let asked = async {
+            let answer = reqwest::Client::new()
+                .request(method.parse().unwrap(), url)
+                .bearer_auth(token)
+                .header("content-type", "application/json")
+                .body(body.to_owned())
+                .send()
+                .await
+                .unwrap();
+            (answer.status().as_u16(), answer.json().await.unwrap())
+        };
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))
     }
 
     /// What /readyz says.
@@ -139,8 +177,4 @@ impl Drop for Producer {
             eprintln!("--- log of the producer\n{}", self.log());
         }
     }
-}
-
-fn to_toml(settings: &Settings) -> String {
-    toml::to_string(settings).unwrap()
 }

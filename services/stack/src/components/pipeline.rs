@@ -31,12 +31,37 @@ pub fn producer(context: &Context) -> Result<Launch, String> {
     let program = context
         .program(Component::Producer, "flight-producer", PREFIX)
         .env(format!("{PREFIX}SOURCE__URL"), context.url(Component::Mock));
+    let program = with_replay_token(context, PREFIX, program)?;
     let external = External {
         clickhouse: None,
         ..External::of(context)
     };
     let program = external.tell(context, Component::Producer, program)?;
     Ok(alone(cluster(context, PREFIX, program)))
+}
+
+/// Lets who can read the stack's state ask for replays by HTTP, unless the settings say who may.
+fn with_replay_token(context: &Context, prefix: &str, program: Program) -> Result<Program, String> {
+    let ours = format!("{prefix}REPLAY__TOKEN");
+    let given = context.settings.env(Component::Producer).keys();
+    if given
+        .into_iter()
+        .any(|name| name.to_uppercase().starts_with(&ours))
+    {
+        return Ok(program);
+    }
+    let path = context.layout.replay_token();
+    if !path.is_file() {
+        write(&path, "")?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .map_err(|error| format!("cannot protect {}: {error}", path.display()))?;
+    }
+    // A start that was cut off may have left it empty.
+    let is_empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
+    if is_empty {
+        write(&path, &format!("{}\n", uuid::Uuid::new_v4()))?;
+    }
+    Ok(program.env(format!("{ours}_FILE"), path.display().to_string()))
 }
 
 pub fn ingester(context: &Context) -> Result<Launch, String> {

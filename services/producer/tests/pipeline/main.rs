@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod replay;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
