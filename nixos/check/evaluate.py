@@ -102,6 +102,27 @@ REFUSED = {
         '{ services.contrail.producer.settings.kafka.properties."sasl.password" = "hunter2"; }',
         ["services.contrail.producer.settings", "sasl.password"],
     ),
+    "a secret among the settings of the registry": (
+        (
+            '{ services.contrail.schemaRegistry.settings."kafkastore.sasl.jaas.config" = "x password=hunter2;"; }'
+        ),
+        [
+            "services.contrail.schemaRegistry.settings",
+            "kafkastore.sasl.jaas.config",
+            "services.contrail.schemaRegistry.credentials",
+        ],
+    ),
+    "a secret among AKHQ's settings": (
+        (
+            "{ services.contrail.akhq.settings.akhq.connections.contrail.properties"
+            '."sasl.jaas.config" = "x password=hunter2;"; }'
+        ),
+        ["services.contrail.akhq.settings", "sasl.jaas.config"],
+    ),
+    "a secret among kminion's settings": (
+        '{ services.contrail.kafkaExporter.settings.kafka.sasl.password = "hunter2"; }',
+        ["services.contrail.kafkaExporter.settings", "kafka.sasl.password", "environmentFile"],
+    ),
     "an option that is unknown": (
         "{ services.contrail.kafka.heapMib = 1; }",
         ["services.contrail.kafka.heapMib"],

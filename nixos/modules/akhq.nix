@@ -10,6 +10,7 @@ let
   contrail = config.services.contrail;
   cfg = contrail.akhq;
   hardening = import ./lib/hardening.nix;
+  secrets = import ./lib/secrets.nix { inherit lib; };
   format = pkgs.formats.yaml { };
   file = format.generate "akhq.yml" cfg.settings;
 in
@@ -44,9 +45,12 @@ in
       description = ''
         Settings of AKHQ, see its documentation. Kafka and the registry of this host are connected as
         `contrail`. It asks nobody for a password unless `micronaut.security` is set up: keep it on the
-        loopback, or behind a proxy that asks.
+        loopback, or behind a proxy that asks. Secrets do not belong here, where everybody can read them: give
+        them by {option}`services.contrail.akhq.credentials`.
       '';
     };
+
+    credentials = secrets.credentials "akhq" "each is YAML with more settings, and its name ends in `.yml`.";
 
     openFirewall = mkOption {
       type = types.bool;
@@ -56,6 +60,8 @@ in
   };
 
   config = lib.mkIf cfg.enable {
+    assertions = [ (secrets.noneIn "services.contrail.akhq" "credentials" cfg.settings) ];
+
     services.contrail.ports."services.contrail.akhq.port" = cfg.port;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
@@ -92,11 +98,16 @@ in
           "-Xmx${toString cfg.heapMiB}m"
           "-XX:+UseSerialGC"
           "-XX:+ExitOnOutOfMemoryError"
-          "-Dmicronaut.config.files=${file}"
+          "-Dmicronaut.config.files=${
+            lib.concatStringsSep "," (
+              [ "${file}" ] ++ map (name: "/run/credentials/akhq.service/${name}") (lib.attrNames cfg.credentials)
+            )
+          }"
           "-cp ${cfg.package}/share/akhq/akhq.jar"
           "org.akhq.App"
         ];
         DynamicUser = true;
+        LoadCredential = secrets.load cfg.credentials;
         Restart = "always";
         RestartSec = 3;
         SuccessExitStatus = 143;

@@ -1,4 +1,5 @@
-# What the modules of contrail share: the packages, the address, and which port belongs to whom.
+# What the modules of contrail share: the packages, the address, which port belongs to whom, and which secrets
+# must be given.
 {
   config,
   lib,
@@ -12,6 +13,7 @@ let
     found: option: port:
     found // { ${toString port} = (found.${toString port} or [ ]) ++ [ option ]; }
   ) { } cfg.ports;
+  missing = lib.attrNames (lib.filterAttrs (_: file: file == null) cfg.secrets);
 in
 {
   options.services.contrail = {
@@ -55,9 +57,22 @@ in
       internal = true;
       description = "Every port that a service listens on, by the option that sets it.";
     };
+
+    secrets = mkOption {
+      type = types.attrsOf (types.nullOr types.externalPath);
+      default = { };
+      internal = true;
+      description = "Every file with a secret that must be given, by the option that names it.";
+    };
   };
 
-  config.assertions = lib.mapAttrsToList (port: options: {
+  config.assertions = [
+    {
+      assertion = missing == [ ];
+      message = "contrail has no default credentials. Give each of these a file, by sops-nix, agenix or by hand (docs/deploy.md): ${lib.concatStringsSep ", " missing}";
+    }
+  ]
+  ++ lib.mapAttrsToList (port: options: {
     assertion = lib.length options == 1;
     message = "port ${port} is used more than once, by ${lib.concatStringsSep " and " options}: give each a port of its own";
   }) claims;

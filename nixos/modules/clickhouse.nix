@@ -16,6 +16,7 @@ let
   gib = 1024 * 1024 * 1024;
 
   variable = user: "CLICKHOUSE_PASSWORD_SHA256_${lib.toUpper user}";
+  optionOf = user: "services.contrail.clickhouse.users.${user}.passwordFile";
   passwords = lib.mapAttrs (_: user: user.passwordFile) cfg.users;
 
   # In ClickHouse's YAML a name that begins with @ is an attribute of the XML element.
@@ -39,7 +40,7 @@ let
     umask 077
     : > ${hashes}
     ${lib.concatMapStrings (user: ''
-      ${secrets.check contrail.profile "services.contrail.clickhouse.users.${user}.passwordFile" user}
+      ${secrets.check contrail.profile (optionOf user) user}
       printf '%s=%s\n' ${variable user} "$(printf %s "$secret" | sha256sum | cut -d ' ' -f 1)" >> ${hashes}
     '') (lib.attrNames (lib.filterAttrs (_: path: path != null) passwords))}
   '';
@@ -160,30 +161,19 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions =
-      let
-        missing = secrets.missing passwords;
-      in
-      [
-        {
-          assertion = missing == [ ];
-          message = "users of ClickHouse without a password: set ${
-            lib.concatMapStringsSep ", " (
-              name: "services.contrail.clickhouse.users.${name}.passwordFile"
-            ) missing
-          }";
-        }
-        {
-          assertion = lib.all (name: builtins.match "[A-Za-z0-9_]+" name != null) (lib.attrNames cfg.users);
-          message = "services.contrail.clickhouse.users: names are letters, digits and underscores";
-        }
-      ];
+    assertions = [
+      {
+        assertion = lib.all (name: builtins.match "[A-Za-z0-9_]+" name != null) (lib.attrNames cfg.users);
+        message = "services.contrail.clickhouse.users: names are letters, digits and underscores";
+      }
+    ];
 
     services.contrail.ports = {
       "services.contrail.clickhouse.port" = cfg.port;
       "services.contrail.clickhouse.nativePort" = cfg.nativePort;
       "services.contrail.clickhouse.metricsPort" = cfg.metricsPort;
     };
+    services.contrail.secrets = lib.mapAttrs' (name: lib.nameValuePair (optionOf name)) passwords;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
     services.contrail.clickhouse.users = {

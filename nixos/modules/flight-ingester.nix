@@ -31,14 +31,10 @@ rust.module {
   };
   config = [
     {
-      assertions = [
-        {
-          assertion = cfg.clickhousePasswordFile != null;
-          message = "services.contrail.ingester.clickhousePasswordFile is not set: name the file that holds the password of ClickHouse's user ${
-            cfg.settings.clickhouse.user or "default"
-          }";
-        }
-      ];
+      # On a host that has ClickHouse, that lists it.
+      services.contrail.secrets = lib.mkIf (!(contrail.clickhouse.enable or false)) {
+        "services.contrail.ingester.clickhousePasswordFile" = cfg.clickhousePasswordFile;
+      };
       services.contrail.ingester = {
         credentials = lib.mkIf (cfg.clickhousePasswordFile != null) {
           clickhouse-password = cfg.clickhousePasswordFile;

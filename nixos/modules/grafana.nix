@@ -48,22 +48,15 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions =
-      let
-        missing = secrets.missing {
-          inherit (cfg) adminPasswordFile secretKeyFile clickhousePasswordFile;
-        };
-      in
-      [
-        {
-          assertion = missing == [ ];
-          message = "Grafana lacks secrets: set ${
-            lib.concatMapStringsSep ", " (name: "services.contrail.grafana.${name}") missing
-          }";
-        }
-      ];
-
     services.contrail.ports."services.contrail.grafana.port" = cfg.port;
+    services.contrail.secrets = {
+      "services.contrail.grafana.adminPasswordFile" = cfg.adminPasswordFile;
+      "services.contrail.grafana.secretKeyFile" = cfg.secretKeyFile;
+    }
+    # On a host that has ClickHouse, that lists it.
+    // lib.optionalAttrs (!(contrail.clickhouse.enable or false)) {
+      "services.contrail.grafana.clickhousePasswordFile" = cfg.clickhousePasswordFile;
+    };
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
     services.contrail.grafana.clickhousePasswordFile = lib.mkIf (contrail.clickhouse.enable or false) (

@@ -11,6 +11,7 @@ let
   contrail = config.services.contrail;
   cfg = contrail.kafkaExporter;
   hardening = import ./lib/hardening.nix;
+  secrets = import ./lib/secrets.nix { inherit lib; };
   format = pkgs.formats.yaml { };
 in
 {
@@ -35,18 +36,15 @@ in
         };
       };
       description = ''
-        Settings of kminion, as its file has them. An unknown name is refused when it starts. Secrets go by
+        Settings of kminion, as its file has them. An unknown name is refused when it starts. Secrets do not
+        belong here, where everybody can read them: give them by
         {option}`services.contrail.kafkaExporter.environmentFile`.
       '';
     };
 
-    environmentFile = mkOption {
-      type = types.nullOr types.path;
-      default = null;
+    environmentFile = secrets.file {
+      description = "File of variables, read by systemd as root: a line `KAFKA_SASL_PASSWORD=…` is `kafka.sasl.password`.";
       example = "/run/secrets/kminion.env";
-      description = ''
-        A file of variables, read by systemd as root: a line `KAFKA_SASL_PASSWORD=…` is `kafka.sasl.password`.
-      '';
     };
 
     openFirewall = mkOption {
@@ -57,6 +55,8 @@ in
   };
 
   config = lib.mkIf cfg.enable {
+    assertions = [ (secrets.noneIn "services.contrail.kafkaExporter" "environmentFile" cfg.settings) ];
+
     services.contrail.ports."services.contrail.kafkaExporter.port" = cfg.port;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 

@@ -9,6 +9,7 @@ let
   contrail = config.services.contrail;
   format = pkgs.formats.javaProperties { };
   hardening = import ./hardening.nix;
+  secrets = import ./secrets.nix { inherit lib; };
 in
 # The module of one program.
 {
@@ -61,8 +62,16 @@ in
     settings = mkOption {
       type = types.submodule { freeformType = format.type; };
       default = { };
-      description = "Settings, by their own names, with dots: `settings.\"listeners\"`.";
+      description = ''
+        Settings, by their own names, with dots: `settings."listeners"`. Secrets do not belong here, where
+        everybody can read them: give them by {option}`services.contrail.${option}.credentials`.
+      '';
     };
+
+    credentials = secrets.credentials name ''
+      with `"config.providers" = "dir"` and
+      `"config.providers.dir.class" = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"`
+      among the settings, `"''${dir:/run/credentials/${name}.service:NAME}"` is what the file NAME holds.'';
 
     heapMiB = mkOption {
       type = types.ints.between 64 65536;
@@ -79,6 +88,8 @@ in
   // options;
 
   config = lib.mkIf cfg.enable {
+    assertions = [ (secrets.noneIn "services.contrail.${option}" "credentials" cfg.settings) ];
+
     services.contrail.ports."services.contrail.${option}.port" = cfg.port;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
@@ -103,6 +114,7 @@ in
       serviceConfig = hardening.jvm // {
         ExecStart = "${lib.getExe' cfg.package program} ${format.generate "${name}.properties" cfg.settings}";
         DynamicUser = true;
+        LoadCredential = secrets.load cfg.credentials;
         Restart = "always";
         RestartSec = 3;
         SuccessExitStatus = 143;

@@ -13,36 +13,6 @@ let
   inherit (import ./listen.nix { inherit lib; }) portOf;
   secrets = import ./secrets.nix { inherit lib; };
 
-  # Settings that hold a secret: those named so, and librdkafka's own properties.
-  isSecret =
-    name:
-    lib.elem name [
-      "password"
-      "secret"
-      "secret_key"
-      "token"
-      "sasl.password"
-      "sasl.oauthbearer.client.secret"
-      "ssl.key.password"
-      "ssl.key.pem"
-      "ssl.keystore.password"
-    ];
-  # The names, with dots, of the secrets in a tree of settings.
-  secretsIn =
-    path: value:
-    if lib.isAttrs value then
-      lib.concatLists (
-        lib.mapAttrsToList (
-          name: inner:
-          if isSecret name && !lib.isAttrs inner then
-            lib.optional (inner != "" && inner != null) (lib.concatStringsSep "." (path ++ [ name ]))
-          else
-            secretsIn (path ++ [ name ]) inner
-        ) value
-      )
-    else
-      [ ];
-
   placeholder = pkgs.writeText "placeholder-for-a-secret" "secret";
   # A tree of settings without the files that exist on the host alone: secrets are taken from a
   # placeholder, certificates from nowhere.
@@ -56,7 +26,7 @@ let
         !(lib.hasSuffix "_file" name) || value == null || lib.hasPrefix builtins.storeDir "${value}"
       then
         { ${name} = value; }
-      else if isSecret (lib.removeSuffix "_file" name) then
+      else if secrets.isSecret (lib.removeSuffix "_file" name) then
         { ${name} = "${placeholder}"; }
       else
         { }
@@ -132,17 +102,7 @@ in
           '';
         };
 
-        credentials = mkOption {
-          type = types.attrsOf types.externalPath;
-          default = { };
-          example = {
-            clickhouse-password = "/run/secrets/clickhouse-writer";
-          };
-          description = ''
-            Files that hold secrets, by name. The unit alone can read them, in
-            `/run/credentials/${name}.service/`; a setting that ends in `_file` names them by that path.
-          '';
-        };
+        credentials = secrets.credentials name "a setting that ends in `_file` names them by that path.";
 
         openFirewall = mkOption {
           type = types.bool;
@@ -156,14 +116,7 @@ in
         lib.mkMerge (
           [
             {
-              assertions = [
-                {
-                  assertion = secretsIn [ ] cfg.settings == [ ];
-                  message = "${path}.settings holds a secret (${
-                    lib.concatStringsSep ", " (secretsIn [ ] cfg.settings)
-                  }), and the Nix store can be read by everybody: put it in a file and name it in ${path}.credentials";
-                }
-              ];
+              assertions = [ (secrets.noneIn path "credentials" cfg.settings) ];
 
               services.contrail.ports."${path}.settings.listen" = listensOn;
               networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall listensOn;
