@@ -15,18 +15,21 @@ let
   manifest = lib.importTOML (root + "/Cargo.toml");
   inherit (manifest.workspace.package) version rust-version;
 
-  # What a crate is compiled from. Other folders, documentation among them, rebuild nothing.
-  crate = folder: fs.fileFilter (file: !file.hasExt "md") (root + "/services/${folder}");
+  # What a program is compiled from: its own crates, and of the others the manifests alone, so that the
+  # workspace is whole. Other folders, documentation among them, rebuild nothing.
   sources =
-    folders: extra:
+    crates: extra:
     fs.toSource {
       inherit root;
       fileset = fs.unions (
         [
           (root + "/Cargo.toml")
           (root + "/Cargo.lock")
+          (fs.fileFilter (file: file.name == "Cargo.toml") (root + "/services"))
         ]
-        ++ map crate ([ "flight" ] ++ folders)
+        ++ map (crate: fs.fileFilter (file: !file.hasExt "md") (root + "/services/${crate}")) (
+          [ "flight" ] ++ crates
+        )
         ++ extra
       );
     };
@@ -75,7 +78,6 @@ let
   program =
     {
       pname,
-      package ? pname,
       src,
       description,
       postInstall ? "",
@@ -87,9 +89,16 @@ let
         inherit pname src postInstall;
         nativeBuildInputs = common.nativeBuildInputs ++ tools;
         cargoArtifacts = dependencies;
-        # Without --locked: the sources hold this crate's part of the workspace only, and Cargo drops
-        # the rest of the lock file.
-        cargoExtraArgs = "-p ${package} ${features}";
+        # A member of the workspace must have something to build.
+        postPatch = ''
+          for crate in services/*; do
+            [ -d $crate/src ] || install -D /dev/null $crate/src/lib.rs
+          done
+        '';
+        # By --workspace and not -p: Cargo gives dependencies the features that the selected crates ask for,
+        # and with others than `dependencies` has, librdkafka among them would be built anew.
+        cargoExtraArgs = "--locked --workspace ${features}";
+        cargoBuildExtraArgs = "--bin ${pname}";
         # The tests run once, over the whole workspace, in the check `nextest`.
         doCheck = false;
         meta = {
@@ -114,8 +123,7 @@ let
     };
     flight-ingester = program {
       pname = "flight-ingester";
-      # Its tests are written against the local stack.
-      src = sources [ "ingester" "stack" "mock" ] [ migrations ];
+      src = sources [ "ingester" ] [ migrations ];
       description = "Reads positions from Kafka and inserts them into ClickHouse, each exactly once";
     };
     clickhouse-embedded = program {
