@@ -46,8 +46,8 @@
               " --bootstrap-server ${contrail.kafka.bootstrap} --describe"
           )
           positions = [line for line in topics.splitlines() if "Topic: flight.positions\t" in line][0]
-          assert "PartitionCount: 6" in positions, positions
-          assert "retention.ms=604800000" in positions, positions
+          assert "PartitionCount: ${toString contrail.kafka.topics.positions.partitions}" in positions, positions
+          assert "retention.ms=${toString contrail.kafka.topics.positions.retentionMs}" in positions, positions
           checkpoints = [line for line in topics.splitlines() if "Topic: flight.source-checkpoints\t" in line][0]
           assert "cleanup.policy=compact" in checkpoints, checkpoints
 
@@ -110,7 +110,9 @@
               akhq = "http://127.0.0.1:${toString contrail.akhq.port}/api/contrail"
               machine.wait_until_succeeds(f"curl -sf {akhq}/topic/name | grep -q flight.positions")
               group = json.loads(platform.curl(f"{akhq}/group/flight-ingester"))
-              assert group["id"] == "flight-ingester", group
+              lags = [at["offsetLag"] for at in group["offsets"] if at["topic"] == "flight.positions"]
+              assert len(lags) == ${toString contrail.kafka.topics.positions.partitions}, group
+              assert all(lag >= 0 for lag in lags), group
 
       with subtest("Grafana's data source answers"):
           if "grafana" not in absent:
