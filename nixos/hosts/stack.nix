@@ -78,11 +78,9 @@ in
     }) forwarded;
   };
 
+  # The first screen: root is logged in, and told.
+  services.getty.autologinUser = "root";
   users.motd = screen;
-  services.getty = {
-    autologinUser = "root";
-    helpLine = lib.mkForce screen;
-  };
   # Nobody reaches it but by its own console.
   users.users.root.hashedPassword = "!";
 
