@@ -43,7 +43,7 @@
       with subtest("topics have the settings of the configuration"):
           topics = machine.succeed(
               "${nodes.machine.services.apache-kafka.package}/bin/kafka-topics.sh"
-              " --bootstrap-server ${contrail.kafka.bootstrap} --describe"
+              " --bootstrap-server ${contrail.endpoints.kafka} --describe"
           )
           positions = [line for line in topics.splitlines() if "Topic: flight.positions\t" in line][0]
           assert "PartitionCount: ${toString contrail.kafka.topics.positions.partitions}" in positions, positions

@@ -40,7 +40,7 @@ in
       inherit (nodes.machine.services) contrail;
       newer = nodes.machine.specialisation.newer.configuration;
       units = lib.genAttrs changed (name: "${newer.systemd.units.${name}.unit}");
-      describe = "${nodes.machine.services.apache-kafka.package}/bin/kafka-topics.sh --bootstrap-server ${contrail.kafka.bootstrap} --describe --topic flight.positions";
+      describe = "${nodes.machine.services.apache-kafka.package}/bin/kafka-topics.sh --bootstrap-server ${contrail.endpoints.kafka} --describe --topic flight.positions";
     in
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "flow" "switching" ] ''
       platform = Platform(machine, contrail="${contrail.packages.contrail}/bin/contrail")

@@ -5,6 +5,7 @@ folder of real programs, which is laid out anew. python3 nixos/check/evaluate.py
 
   evaluate    every output of the flake, without a warning of ours
   refuse      configurations that must not evaluate, each with a sentence that names the option
+  accept      what docs/deploy.md shows of a host whose parts lie elsewhere
   typecheck   the script of every VM test, by mypy and pyflakes
   files       generated files, by the programs that read them; the exposure of every unit
   boot        every VM test with one node, under a real systemd
@@ -219,6 +220,25 @@ def refuse() -> None:
         say(f"refuse: {what} (when the file is built)")
 
 
+def accept() -> None:
+    """The example of docs/deploy.md, with the settings that come of it checked by the programs."""
+    text = (ROOT / "docs/deploy.md").read_text().split("\n## Parts elsewhere\n")[1]
+    example = text.split("```nix\n")[1].split("```")[0]
+    for name in ("flight-producer", "flight-ingester"):
+        source = f'environment.etc."contrail/{name}.toml".source.drvPath'
+        arguments = with_module(HOST, f"{{ {example} }}", source)
+        path = tool("nix-eval", "eval", "--impure", "--raw", *arguments).stdout
+        built = tool("nix-eval", "build", "--no-link", "--print-out-paths", f"{path}^out").stdout
+        brokers = re.search(
+            r'^brokers = "(.*)"', pathlib.Path(built.strip()).read_text(), re.MULTILINE
+        )
+        if not brokers or brokers[1] not in example:
+            raise Fault(f"{name} does not go to the Kafka of the example: {brokers}")
+    arguments = with_module(HOST, f"{{ {example} }}", "system.build.toplevel.drvPath")
+    tool("nix-eval", "eval", "--impure", "--raw", *arguments)
+    say("accept: the example of docs/deploy.md")
+
+
 def typecheck() -> None:
     """The script of every VM test."""
     for name in tests():
@@ -362,6 +382,7 @@ def boot() -> None:
 STEPS = {
     "evaluate": evaluate,
     "refuse": refuse,
+    "accept": accept,
     "typecheck": typecheck,
     "files": files,
     "boot": boot,
@@ -379,7 +400,7 @@ def main() -> int:
         print(f"no step {', '.join(unknown)}: there are {', '.join(STEPS)}", file=sys.stderr)
         return 2
     # Generated files have the programs that check them.
-    if {"refuse", "files"} & set(wanted):
+    if {"refuse", "accept", "files"} & set(wanted):
         subprocess.run([OWN / "prepare-packages", os.environ["NIX_EVAL_PACKAGES"]], check=True)
     try:
         for name in wanted:

@@ -73,12 +73,8 @@ in
       # Its second port, for health and metrics, would be 28081 on every address.
       endpoints.all.port = lib.mkDefault cfg.port;
       akhq.connections.contrail = {
-        properties."bootstrap.servers" = lib.mkDefault (
-          contrail.kafka.bootstrap or "${contrail.localAddress}:9092"
-        );
-        schema-registry.url = lib.mkDefault (
-          contrail.schemaRegistry.url or "http://${contrail.localAddress}:8081"
-        );
+        properties."bootstrap.servers" = lib.mkDefault contrail.endpoints.kafka;
+        schema-registry.url = lib.mkDefault contrail.endpoints.registry;
       };
     };
 

@@ -1,5 +1,5 @@
-# What the modules of contrail share: the packages, the address, which port belongs to whom, and which secrets
-# must be given.
+# What the modules of contrail share: the packages, the address, where services find each other, which port
+# belongs to whom, and which secrets must be given.
 {
   config,
   lib,
@@ -39,6 +39,28 @@ in
       readOnly = true;
       default = if cfg.address == "0.0.0.0" then "127.0.0.1" else cfg.address;
       description = "Where services on this host find each other.";
+    };
+
+    endpoints = {
+      kafka = mkOption {
+        type = types.strMatching "[^:, ]+:[0-9]+(,[^:, ]+:[0-9]+)*";
+        default = "${cfg.localAddress}:9092";
+        defaultText = lib.literalExpression "the Kafka of this host";
+        example = "kafka-1:9092,kafka-2:9092";
+        description = "Where services find Kafka: brokers with their ports, separated by commas.";
+      };
+      registry = mkOption {
+        type = types.strMatching "https?://[^ ]+";
+        default = "http://${cfg.localAddress}:8081";
+        defaultText = lib.literalExpression "the schema registry of this host";
+        description = "Where services find the schema registry.";
+      };
+      clickhouse = mkOption {
+        type = types.strMatching "https?://[^:/ ]+:[0-9]+";
+        default = "http://${cfg.localAddress}:8123";
+        defaultText = lib.literalExpression "the ClickHouse of this host";
+        description = "Where services find the HTTP interface of ClickHouse.";
+      };
     };
 
     profile = mkOption {

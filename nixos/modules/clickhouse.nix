@@ -14,6 +14,7 @@ let
   rust = import ./lib/rust-service.nix { inherit config lib pkgs; };
   secrets = import ./lib/secrets.nix { inherit lib; };
   gib = 1024 * 1024 * 1024;
+  url = "http://${contrail.localAddress}:${toString cfg.port}";
 
   variable = user: "CLICKHOUSE_PASSWORD_SHA256_${lib.toUpper user}";
   optionOf = user: "services.contrail.clickhouse.users.${user}.passwordFile";
@@ -47,7 +48,7 @@ let
 
   migrations = (pkgs.formats.toml { }).generate "clickhouse-migrate.toml" {
     clickhouse = {
-      inherit (cfg) url;
+      inherit url;
       user = "admin";
       password_file = rust.credential "clickhouse-migrate" "password";
     };
@@ -113,14 +114,6 @@ in
       description = "Port of the metrics for Prometheus.";
     };
 
-    url = mkOption {
-      type = types.str;
-      internal = true;
-      readOnly = true;
-      default = "http://${contrail.localAddress}:${toString cfg.port}";
-      description = "The HTTP interface, for services on this host.";
-    };
-
     users = mkOption {
       type = types.attrsOf user;
       description = ''
@@ -173,6 +166,7 @@ in
       "services.contrail.clickhouse.nativePort" = cfg.nativePort;
       "services.contrail.clickhouse.metricsPort" = cfg.metricsPort;
     };
+    services.contrail.endpoints.clickhouse = mkDefault url;
     services.contrail.secrets = lib.mapAttrs' (name: lib.nameValuePair (optionOf name)) passwords;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 

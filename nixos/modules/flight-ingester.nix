@@ -41,6 +41,9 @@ rust.module {
         };
         # Under a name of its own it has its partitions back as soon as it is started again.
         settings = {
+          kafka.brokers = mkDefault contrail.endpoints.kafka;
+          registry.url = mkDefault contrail.endpoints.registry;
+          clickhouse.url = mkDefault contrail.endpoints.clickhouse;
           group.instance_id = mkDefault config.networking.hostName;
           clickhouse.password_file = mkDefault (rust.credential "flight-ingester" "clickhouse-password");
         };
@@ -48,19 +51,14 @@ rust.module {
     }
     (lib.mkIf (contrail.kafka.enable or false) {
       services.contrail.ingester.settings = {
-        kafka.brokers = mkDefault contrail.kafka.bootstrap;
         topic = mkDefault contrail.kafka.topics.positions.name;
         dead_letter_topic = mkDefault contrail.kafka.topics.dead_letters.name;
       };
-    })
-    (lib.mkIf (contrail.schemaRegistry.enable or false) {
-      services.contrail.ingester.settings.registry.url = mkDefault contrail.schemaRegistry.url;
     })
     (lib.mkIf (contrail.clickhouse.enable or false) {
       services.contrail.ingester = {
         clickhousePasswordFile = mkDefault contrail.clickhouse.users.writer.passwordFile;
         settings = {
-          clickhouse.url = mkDefault contrail.clickhouse.url;
           clickhouse.user = mkDefault "writer";
           # clickhouse-migrate.service does it, as a user who may.
           migrate_on_start = mkDefault false;

@@ -31,6 +31,12 @@ rust.module {
     example = "/run/secrets/replay-token";
   };
   config = [
+    {
+      services.contrail.producer.settings = {
+        kafka.brokers = mkDefault contrail.endpoints.kafka;
+        registry.url = mkDefault contrail.endpoints.registry;
+      };
+    }
     (lib.mkIf (cfg.replayTokenFile != null) {
       services.contrail.producer = {
         credentials.replay-token = cfg.replayTokenFile;
@@ -43,7 +49,6 @@ rust.module {
     })
     (lib.mkIf (contrail.kafka.enable or false) {
       services.contrail.producer.settings = {
-        kafka.brokers = mkDefault contrail.kafka.bootstrap;
         # The producer makes what is missing, and refuses a topic with other partitions.
         topics = lib.mapAttrs (
           _: topic:
@@ -59,9 +64,6 @@ rust.module {
           }
         ) contrail.kafka.topics;
       };
-    })
-    (lib.mkIf (contrail.schemaRegistry.enable or false) {
-      services.contrail.producer.settings.registry.url = mkDefault contrail.schemaRegistry.url;
     })
   ];
 }

@@ -10,6 +10,8 @@ let
   contrail = config.services.contrail;
   cfg = contrail.grafana;
   credential = id: "$__file{/run/credentials/grafana.service/${id}}";
+  # Scheme, host and port.
+  clickhouse = builtins.match "(https?)://([^:/]+):([0-9]+)" contrail.endpoints.clickhouse;
   secrets = import ./lib/secrets.nix { inherit lib; };
 in
 {
@@ -96,9 +98,10 @@ in
               type = "grafana-clickhouse-datasource";
               isDefault = true;
               jsonData = {
-                host = contrail.localAddress;
-                port = contrail.clickhouse.port or 8123;
+                host = lib.elemAt clickhouse 1;
+                port = lib.toInt (lib.elemAt clickhouse 2);
                 protocol = "http";
+                secure = lib.head clickhouse == "https";
                 username = "reader";
                 defaultDatabase = "flight_data";
               };

@@ -62,7 +62,7 @@ in
 
     services.contrail.kafkaExporter.settings = {
       kafka = {
-        brokers = mkDefault [ (contrail.kafka.bootstrap or "${contrail.localAddress}:9092") ];
+        brokers = mkDefault (lib.splitString "," contrail.endpoints.kafka);
         retryInitConnection = mkDefault true;
       };
       exporter = {

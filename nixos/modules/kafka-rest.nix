@@ -22,8 +22,8 @@ import ./lib/confluent.nix { inherit config lib pkgs; } {
 
   settings = {
     "id" = "kafka-rest-${config.networking.hostName}";
-    "bootstrap.servers" = "PLAINTEXT://${contrail.kafka.bootstrap or "${contrail.localAddress}:9092"}";
-    "schema.registry.url" = contrail.schemaRegistry.url or "http://${contrail.localAddress}:8081";
+    "bootstrap.servers" = "PLAINTEXT://${contrail.endpoints.kafka}";
+    "schema.registry.url" = contrail.endpoints.registry;
     # Records of a transaction that was aborted are nobody's to see.
     "consumer.isolation.level" = "read_committed";
   };

@@ -13,6 +13,7 @@ let
   kafka = config.services.apache-kafka;
   hardening = import ./lib/hardening.nix;
   state = "/var/lib/apache-kafka";
+  bootstrap = "${contrail.localAddress}:${toString cfg.port}";
 
   topic = types.submodule (
     { name, ... }:
@@ -61,9 +62,9 @@ let
     "message.timestamp.type" = "CreateTime";
   };
   ensureTopic = topic: ''
-    kafka-topics.sh --bootstrap-server ${cfg.bootstrap} --create --if-not-exists \
+    kafka-topics.sh --bootstrap-server ${bootstrap} --create --if-not-exists \
       --topic ${topic.name} --partitions ${toString topic.partitions} --replication-factor ${toString topic.replication}
-    kafka-configs.sh --bootstrap-server ${cfg.bootstrap} --alter --entity-type topics --entity-name ${topic.name} \
+    kafka-configs.sh --bootstrap-server ${bootstrap} --alter --entity-type topics --entity-name ${topic.name} \
       --add-config ${
         lib.concatStringsSep "," (lib.mapAttrsToList (name: value: "${name}=${value}") (settingsOf topic))
       }
@@ -105,14 +106,6 @@ in
       description = "Host under which clients find the broker. It must mean this host wherever clients run.";
     };
 
-    bootstrap = mkOption {
-      type = types.str;
-      internal = true;
-      readOnly = true;
-      default = "${contrail.localAddress}:${toString cfg.port}";
-      description = "Where clients on this host begin.";
-    };
-
     clusterId = mkOption {
       type = types.strMatching "[A-Za-z0-9_-]{22}";
       default = "Y29udHJhaWwtaG9zdC0tMQ";
@@ -148,6 +141,7 @@ in
       "services.contrail.kafka.port" = cfg.port;
       "services.contrail.kafka.controllerPort" = cfg.controllerPort;
     };
+    services.contrail.endpoints.kafka = mkDefault bootstrap;
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
     services.contrail.kafka.topics = {
@@ -254,7 +248,7 @@ in
       script = ''
         set -eu
         # Active says that the broker runs, not that it answers.
-        until kafka-topics.sh --bootstrap-server ${cfg.bootstrap} --list > /dev/null; do
+        until kafka-topics.sh --bootstrap-server ${bootstrap} --list > /dev/null; do
           sleep 1
         done
         ${lib.concatMapStrings ensureTopic (lib.attrValues cfg.topics)}

@@ -18,19 +18,11 @@ import ./lib/confluent.nix { inherit config lib pkgs; } {
   variable = "SCHEMA_REGISTRY";
   after = [ "apache-kafka.service" ];
 
-  options.url = lib.mkOption {
-    type = lib.types.str;
-    internal = true;
-    readOnly = true;
-    default = "http://${contrail.localAddress}:${toString contrail.schemaRegistry.port}";
-    description = "The registry, for services on this host.";
-  };
+  brings.endpoints.registry = lib.mkDefault "http://${contrail.localAddress}:${toString contrail.schemaRegistry.port}";
 
   settings = {
     "host.name" = contrail.localAddress;
-    "kafkastore.bootstrap.servers" = "PLAINTEXT://${
-      contrail.kafka.bootstrap or "${contrail.localAddress}:9092"
-    }";
+    "kafkastore.bootstrap.servers" = "PLAINTEXT://${contrail.endpoints.kafka}";
     "kafkastore.topic" = "_schemas";
     "kafkastore.topic.replication.factor" = 1;
     # A schema that would make records unreadable is refused.

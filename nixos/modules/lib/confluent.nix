@@ -20,8 +20,8 @@ in
   # What it is.
   description,
   port,
-  # More options.
-  options ? { },
+  # What else its being enabled brings to `services.contrail`.
+  brings ? { },
   # Its settings by default, by their names.
   settings,
   # Units that it finds the systems around in, where they are on this host.
@@ -84,18 +84,21 @@ in
       default = false;
       description = "Whether to let others reach the port from outside. Nobody is asked for a password.";
     };
-  }
-  // options;
+  };
 
   config = lib.mkIf cfg.enable {
     assertions = [ (secrets.noneIn "services.contrail.${option}" "credentials" cfg.settings) ];
 
-    services.contrail.ports."services.contrail.${option}.port" = cfg.port;
+    services.contrail = lib.mkMerge [
+      brings
+      {
+        ports."services.contrail.${option}.port" = cfg.port;
+        ${option}.settings = lib.mapAttrs (_: lib.mkDefault) (
+          { listeners = "http://${contrail.address}:${toString cfg.port}"; } // settings
+        );
+      }
+    ];
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
-
-    services.contrail.${option}.settings = lib.mapAttrs (_: lib.mkDefault) (
-      { listeners = "http://${contrail.address}:${toString cfg.port}"; } // settings
-    );
 
     systemd.services.${name} = {
       inherit description;
