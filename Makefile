@@ -15,17 +15,39 @@ NIXFMT = target/tools/bin/nixfmt
 DEADNIX_VERSION = 1.3.1
 DEADNIX = target/tools/bin/deadnix
 PYTHON = python3
+# Airflow with its providers, and the mail catcher: fetched when they are asked for.
+AIRFLOW = var/parts/airflow
+MAIL = var/parts/mail
 LINTERS = target/tools/python
-SCRIPTS = nixos/check tests-vm
+SCRIPTS = nixos/check tests-vm airflow
 
 .DEFAULT_GOAL := help
-.PHONY: help start stop parts build failpoints test scenarios bench lint nix-lint nix-check python-lint tools
+.PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios bench lint nix-lint nix-check python-lint tools
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 start: build parts ## Build and fetch everything, start the stack, watch it; Ctrl-C stops it.
 	@exec $(RELEASE)/contrail up
+
+start-airflow: build airflow-parts ## Add Airflow, PostgreSQL and a mail catcher to the stack that runs.
+	@$(RELEASE)/contrail start airflow
+
+airflow-parts: TOOLS += python3
+airflow-parts: tools $(AIRFLOW)/.requirements $(MAIL)/.requirements
+
+# Exactly what the lists name, by their sums. The list is whole: pip looks for nothing beside it.
+$(AIRFLOW)/.requirements: airflow/requirements.txt
+	@mkdir -p $(AIRFLOW)
+	$(PYTHON) -m venv --clear $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes -r $<
+	@cp $< $@
+
+$(MAIL)/.requirements: services/stack/parts/mail/package-lock.json
+	@mkdir -p $(MAIL)
+	@cp services/stack/parts/mail/package.json services/stack/parts/mail/.npmrc $< $(MAIL)/
+	cd $(MAIL) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cp $< $@
 
 stop: ## Stop a stack that runs in another terminal.
 	@$(RELEASE)/contrail down
@@ -49,6 +71,10 @@ test: TOOLS += python3
 test: failpoints parts ## Run all tests.
 	$(CARGO) test --release --workspace
 	@$(MAKE) --no-print-directory scenarios
+	@$(MAKE) --no-print-directory airflow-test
+
+airflow-test: build parts airflow-parts ## Test the DAGs on a real Airflow and the local stack.
+	cd airflow/tests && ../../$(AIRFLOW)/bin/python -m unittest -v
 
 scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
 	$(PYTHON) tests-vm/local.py
@@ -75,10 +101,12 @@ $(LINTERS): nixos/check/requirements.txt
 nix-lint: tools $(NIXFMT) $(DEADNIX) ## Check what can be told of the Nix files without Nix.
 	$(PYTHON) nixos/check/lint.py target/tools/bin
 
-python-lint: $(LINTERS) ## Check the Python of the VM tests and of nix-check.
+python-lint: $(LINTERS) airflow-parts ## Check the Python of the DAGs, the VM tests and nix-check.
 	$(LINTERS)/bin/ruff format --check $(SCRIPTS)
 	$(LINTERS)/bin/ruff check $(SCRIPTS)
 	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py nixos/check/*.py
+	MYPYPATH=airflow:tests-vm:airflow/tests $(LINTERS)/bin/mypy --strict --python-executable $(AIRFLOW)/bin/python \
+		airflow/contrail_dags airflow/dags airflow/tests
 
 # Needs tools from outside the project, see docs/nix.md.
 nix-check: nix-lint $(LINTERS) parts ## Evaluate the flake and run what its modules generate.

@@ -44,8 +44,9 @@ READY_SECONDS = 150
 class LocalStack:
     """The methods of the NixOS test driver's Machine that scenarios use, over `contrail up`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str, settings: str = "") -> None:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="contrail-scenarios-"))
+        (self.directory / "contrail.toml").write_text(settings)
         self.environment = os.environ | {
             "CONTRAIL_STATE": str(self.directory / "state"),
             "CONTRAIL_PORT_OFFSET": str(free_offset()),
@@ -53,7 +54,7 @@ class LocalStack:
         }
         self.log_file = (self.directory / "up.log").open("w")
         self.up = subprocess.Popen(
-            [PROGRAM, "up"],
+            [PROGRAM, "up", *arguments],
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -170,7 +171,7 @@ def free_offset() -> int:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             used.add(int(line.split()[1].rsplit(":", 1)[1], 16))
-    base = (8000, 8001, 8002, 8081, 8123, 9092, 9094, 9093)
+    base = (8000, 8001, 8002, 8025, 8081, 8085, 8123, 8793, 9092, 9094, 9093, 5435, 1025)
     start = 2000 + os.getpid() % 200 * 100
     candidates: list[int] = [*range(start, 22000, 100), *range(2000, start, 100)]
     for offset in candidates:

@@ -21,6 +21,19 @@ pub enum Component {
     Producer,
     /// From Kafka into ClickHouse.
     Ingester,
+    /// PostgreSQL, where Airflow keeps its state.
+    Postgresql,
+    /// Takes the mails that Airflow sends, and shows them on a page.
+    Mail,
+    /// Airflow's pages and API.
+    #[serde(rename = "airflow-api")]
+    AirflowApi,
+    /// Airflow's scheduler, which also runs the tasks.
+    #[serde(rename = "airflow-scheduler")]
+    AirflowScheduler,
+    /// What reads Airflow's DAG files.
+    #[serde(rename = "airflow-dags")]
+    AirflowDags,
 }
 
 /// A name that no component has.
@@ -29,11 +42,12 @@ pub enum Component {
 pub struct UnknownComponent(String);
 
 fn names() -> String {
-    Component::ALL.map(Component::name).join(", ")
+    let names: Vec<_> = Component::every().map(Component::name).collect();
+    names.join(", ")
 }
 
 impl Component {
-    /// Every component, in the order in which they are started.
+    /// Every component of the pipeline, in the order in which they are started.
     pub const ALL: [Self; 6] = [
         Self::Kafka,
         Self::Registry,
@@ -42,6 +56,20 @@ impl Component {
         Self::Producer,
         Self::Ingester,
     ];
+
+    /// What `contrail start airflow` adds to a running stack, in the order in which they are started.
+    pub const AIRFLOW: [Self; 5] = [
+        Self::Postgresql,
+        Self::Mail,
+        Self::AirflowApi,
+        Self::AirflowScheduler,
+        Self::AirflowDags,
+    ];
+
+    /// Every component that there is, in the order in which they are started.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::AIRFLOW)
+    }
 
     /// The name used on the command line, in the status and for the log file.
     pub const fn name(self) -> &'static str {
@@ -52,10 +80,16 @@ impl Component {
             Self::Mock => "mock",
             Self::Producer => "producer",
             Self::Ingester => "ingester",
+            Self::Postgresql => "postgresql",
+            Self::Mail => "mail",
+            Self::AirflowApi => "airflow-api",
+            Self::AirflowScheduler => "airflow-scheduler",
+            Self::AirflowDags => "airflow-dags",
         }
     }
 
-    /// The port on which it serves, before the offset is added.
+    /// The port on which it serves, before the offset is added: of the mail catcher the page's, and of what
+    /// serves nothing itself the one on which its health is asked for.
     pub const fn base_port(self) -> u16 {
         match self {
             Self::Kafka => 9092,
@@ -64,6 +98,10 @@ impl Component {
             Self::Mock => 8000,
             Self::Producer => 8001,
             Self::Ingester => 8002,
+            Self::Postgresql => POSTGRESQL_PORT,
+            Self::Mail => 8025,
+            Self::AirflowApi | Self::AirflowDags => 8085,
+            Self::AirflowScheduler => AIRFLOW_LOG_PORT,
         }
     }
 
@@ -76,6 +114,11 @@ impl Component {
             Self::Mock => &[8000],
             Self::Producer => &[8001],
             Self::Ingester => &[8002],
+            Self::Postgresql => &[POSTGRESQL_PORT],
+            Self::Mail => &[8025, SMTP_PORT],
+            Self::AirflowApi => &[8085],
+            Self::AirflowScheduler => &[AIRFLOW_LOG_PORT],
+            Self::AirflowDags => &[],
         }
     }
 
@@ -83,9 +126,17 @@ impl Component {
     pub const fn dependencies(self) -> &'static [Self] {
         match self {
             // The registry keeps its schemas in a file of its own, so it need not wait for Kafka.
-            Self::Kafka | Self::Registry | Self::Clickhouse | Self::Mock => &[],
+            Self::Kafka
+            | Self::Registry
+            | Self::Clickhouse
+            | Self::Mock
+            | Self::Postgresql
+            | Self::Mail => &[],
             Self::Producer => &[Self::Kafka, Self::Registry, Self::Mock],
             Self::Ingester => &[Self::Kafka, Self::Registry, Self::Clickhouse],
+            Self::AirflowApi => &[Self::Postgresql],
+            // The API's first start brings the database up to date.
+            Self::AirflowScheduler | Self::AirflowDags => &[Self::Postgresql, Self::AirflowApi],
         }
     }
 
@@ -97,7 +148,13 @@ impl Component {
     /// The program of this workspace that it is, if it is one.
     pub const fn binary(self) -> Option<&'static str> {
         match self {
-            Self::Kafka | Self::Registry => None,
+            Self::Kafka
+            | Self::Registry
+            | Self::Postgresql
+            | Self::Mail
+            | Self::AirflowApi
+            | Self::AirflowScheduler
+            | Self::AirflowDags => None,
             Self::Clickhouse => Some("clickhouse-embedded"),
             Self::Mock => Some("flight-mock"),
             Self::Producer => Some("flight-producer"),
@@ -109,6 +166,13 @@ impl Component {
 /// Where Kafka's controller listens, before the offset is added. Kafka's own default, 9093, is
 /// the port of Prometheus' Alertmanager.
 pub const KAFKA_CONTROLLER_PORT: u16 = 9094;
+/// Where PostgreSQL listens, before the offset is added. Its own default, 5432, is where Debian's package starts a
+/// server of the system's.
+const POSTGRESQL_PORT: u16 = 5435;
+/// Where the mail catcher takes mails, before the offset is added.
+pub const SMTP_PORT: u16 = 1025;
+/// Where Airflow's scheduler serves the logs of running tasks, before the offset is added.
+pub const AIRFLOW_LOG_PORT: u16 = 8793;
 
 impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,8 +185,7 @@ impl FromStr for Component {
     type Err = UnknownComponent;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
+        Self::every()
             .find(|component| component.name() == name)
             .ok_or_else(|| UnknownComponent(name.to_owned()))
     }
@@ -134,16 +197,17 @@ mod tests {
 
     #[test]
     fn dependencies_come_earlier_in_the_starting_order() {
-        for (index, component) in Component::ALL.iter().enumerate() {
+        let every: Vec<_> = Component::every().collect();
+        for (index, component) in every.iter().enumerate() {
             for dependency in component.dependencies() {
-                assert!(Component::ALL[..index].contains(dependency), "{component}");
+                assert!(every[..index].contains(dependency), "{component}");
             }
         }
     }
 
     #[test]
     fn names_are_read_back_and_a_typo_lists_them() {
-        for component in Component::ALL {
+        for component in Component::every() {
             assert_eq!(component.name().parse::<Component>().unwrap(), component);
         }
         let message = "kafak".parse::<Component>().unwrap_err().to_string();

@@ -46,6 +46,11 @@ impl Layout {
         self.state.join(component.name())
     }
 
+    /// What Airflow's processes share: settings, secrets, logs of tasks.
+    pub fn airflow(&self) -> PathBuf {
+        self.state.join("airflow")
+    }
+
     /// Directory of the logs.
     pub fn logs(&self) -> PathBuf {
         self.state.join("log")
@@ -69,6 +74,16 @@ impl Layout {
     /// The token with which the local producer is asked for replays.
     pub fn replay_token(&self) -> PathBuf {
         self.data(Component::Producer).join("replay-token")
+    }
+
+    /// The `airflow` program of the environment that `make start-airflow` fetches.
+    pub fn airflow_program(&self) -> PathBuf {
+        self.parts.join("airflow/bin/airflow")
+    }
+
+    /// The script of the mail catcher that `make start-airflow` fetches.
+    pub fn mail_catcher(&self) -> PathBuf {
+        self.parts.join("mail/node_modules/maildev/bin/maildev")
     }
 
     /// The queries that `contrail query` runs.

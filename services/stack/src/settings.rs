@@ -50,6 +50,8 @@ pub struct Settings {
     pub producer: Service,
     /// The ingester.
     pub ingester: Service,
+    /// Airflow, with PostgreSQL and the mail catcher.
+    pub airflow: Airflow,
 }
 
 /// Environment variables for one process. Names are written as usual or in lower case: they are
@@ -158,6 +160,20 @@ pub struct Mock {
     pub env: Environment,
 }
 
+/// Airflow, with PostgreSQL and the mail catcher.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Airflow {
+    /// The directory of PostgreSQL's programs. Default: where `postgres` lies on the PATH, then the newest
+    /// one in `/usr/lib/postgresql`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgresql: Option<PathBuf>,
+    /// Settings of the DAGs, by section and name, on top of the stack's own: `[airflow.dags.archive]`.
+    pub dags: BTreeMap<String, toml::Table>,
+    /// Environment variables for the processes.
+    pub env: Environment,
+}
+
 /// A service that needs nothing but its environment.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -173,7 +189,7 @@ impl Settings {
             Component::Kafka => self.kafka.external.is_some(),
             Component::Registry => self.registry.external.is_some(),
             Component::Clickhouse => self.clickhouse.external.is_some(),
-            Component::Mock | Component::Producer | Component::Ingester => false,
+            _ => false,
         }
     }
 
@@ -193,6 +209,11 @@ impl Settings {
             Component::Mock => &self.mock.env,
             Component::Producer => &self.producer.env,
             Component::Ingester => &self.ingester.env,
+            Component::Postgresql
+            | Component::Mail
+            | Component::AirflowApi
+            | Component::AirflowScheduler
+            | Component::AirflowDags => &self.airflow.env,
         }
     }
 
@@ -205,6 +226,11 @@ impl Settings {
             Component::Mock => &mut self.mock.env,
             Component::Producer => &mut self.producer.env,
             Component::Ingester => &mut self.ingester.env,
+            Component::Postgresql
+            | Component::Mail
+            | Component::AirflowApi
+            | Component::AirflowScheduler
+            | Component::AirflowDags => &mut self.airflow.env,
         }
     }
 }

@@ -238,14 +238,21 @@ impl Builder {
             temporary = Some(directory);
         }
         let layout = Layout::new(&self.settings).map_err(StackError::System)?;
+        let whole = self.only.is_none();
         let components = self.only.unwrap_or_else(|| self.settings.own());
         // Before the ports: of a stack that runs already, ports in use are no news.
         let lock = lock_state(&layout)?;
         let context = check(self.settings, layout, &components)?;
         let externals = Externals::watch(&context, &components);
         ports::check(&components, context.settings.port_offset, PORT_PATIENCE)?;
+        // What a whole stack may be joined by later.
+        let later: &[Component] = match whole {
+            true => &Component::AIRFLOW,
+            false => &[],
+        };
         let services = components
             .iter()
+            .chain(later)
             .map(|&component| components::service(component, &context, &components))
             .collect();
         let observer = self.observer.unwrap_or_else(|| Box::new(|_| {}));

@@ -55,6 +55,7 @@ pub enum ToolError {
 fn package(program: &str) -> &str {
     match program {
         "java" => "default-jre-headless",
+        "node" => "nodejs",
         "mvn" => "maven",
         "cc" | "c++" | "make" => "build-essential",
         other => other,
@@ -76,6 +77,20 @@ pub fn install_command(programs: &[&str]) -> String {
         .is_ok_and(|own| own.uid() == 0);
     let sudo = if is_root { "" } else { "sudo " };
     format!("{sudo}apt-get install -y {}", packages.join(" "))
+}
+
+/// Looks a program up on the PATH.
+///
+/// # Errors
+/// What installs it.
+pub fn find(program: &str) -> Result<PathBuf, String> {
+    find_in(program, std::env::var_os("PATH").as_deref()).ok_or_else(|| {
+        ToolError::Missing {
+            missing: program.to_owned(),
+            install: install_command(&[program]),
+        }
+        .to_string()
+    })
 }
 
 /// Looks a program up on a PATH.

@@ -85,8 +85,10 @@ fn show(text: &str) {
 
 /// A table of what everything is at.
 pub fn table(statuses: &[Status], colour: bool) -> String {
+    let names = statuses.iter().map(|status| status.name.len());
+    let width = names.max().unwrap_or(0).max(11);
     let mut text = format!(
-        "{:<11} {:<11} {:>7} {:>6} {:>8}  {}\n",
+        "{:<width$} {:<11} {:>7} {:>6} {:>8}  {}\n",
         "name", "state", "pid", "port", "restarts", "since"
     );
     let dash = |number: Option<u32>| number.map_or("-".to_owned(), |number| number.to_string());
@@ -102,7 +104,7 @@ pub fn table(statuses: &[Status], colour: bool) -> String {
         };
         let _ = writeln!(
             text,
-            "{:<11} {state} {:>7} {:>6} {:>8}  {}{}",
+            "{:<width$} {state} {:>7} {:>6} {:>8}  {}{}",
             status.name,
             dash(status.pid),
             dash(status.port.map(u32::from)),

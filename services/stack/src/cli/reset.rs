@@ -107,10 +107,10 @@ pub fn reset(layout: Layout, settings: Settings, args: &ResetArgs) -> Result<(),
 
 /// What this program made, and nothing else that may lie there; the downloads stay.
 fn local(layout: &Layout) -> Vec<PathBuf> {
-    let mut doomed: Vec<_> = Component::ALL
-        .iter()
-        .map(|&component| layout.data(component))
+    let mut doomed: Vec<_> = Component::every()
+        .map(|component| layout.data(component))
         .collect();
+    doomed.push(layout.airflow());
     doomed.push(layout.logs());
     doomed.retain(|path| path.exists());
     doomed

@@ -1,25 +1,46 @@
 //! Commands to a stack that runs.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Failure, component, console};
 use crate::component::Component;
+use crate::components::{self, Context};
 use crate::control::{self, ControlError, Request};
 use crate::layout::Layout;
+use crate::parts::Parts;
+use crate::ports;
+use crate::settings::Settings;
 use crate::supervisor::machine::State;
 use crate::supervisor::{Status, Verb};
 
 /// How long a command waits for what it asked for.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at the state of the stack.
+const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Which component.
-    #[arg(value_parser = component)]
-    name: Component,
+    /// Which component; `airflow` is Airflow with PostgreSQL and the mail catcher.
+    #[arg(value_parser = named)]
+    name: Named,
     /// Do not wait until it is done.
     #[arg(long)]
     no_wait: bool,
+}
+
+/// What a command is about.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    One(Component),
+    Airflow,
+}
+
+fn named(name: &str) -> Result<Named, String> {
+    match name {
+        "airflow" => Ok(Named::Airflow),
+        _ => component(name).map(Named::One),
+    }
 }
 
 pub fn status(layout: &Layout, json: bool) -> Result<(), Failure> {
@@ -38,21 +59,70 @@ pub fn down(layout: &Layout) -> Result<(), Failure> {
         if begun.elapsed() > LIMIT {
             return Err(format!("contrail on {} does not end", layout.state.display()).into());
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(POLL);
     }
     Ok(())
 }
 
-pub fn ask(layout: &Layout, verb: Verb, target: &Target) -> Result<(), Failure> {
-    let name = target.name.name();
+pub fn ask(layout: Layout, settings: Settings, verb: Verb, target: &Target) -> Result<(), Failure> {
+    let mut components = match target.name {
+        Named::One(component) => vec![component],
+        Named::Airflow => Component::AIRFLOW.to_vec(),
+    };
+    if matches!(verb, Verb::Stop) {
+        components.reverse();
+    }
+    let running = control::send(&layout, &Request::Status)?;
+    let offset = settings.port_offset;
+    let context = Context {
+        parts: Parts::new(&layout.parts),
+        java: PathBuf::new(),
+        settings,
+        layout,
+    };
+    for component in components {
+        let runs = running
+            .iter()
+            .any(|status| status.name == component.name() && status.state != State::Stopped);
+        if Component::AIRFLOW.contains(&component) && matches!(verb, Verb::Start) && !runs {
+            // Before the supervisor tries it over and over.
+            components::airflow::check(&context)?;
+            ports::check(&[component], offset, Duration::ZERO)?;
+        }
+        one(&context.layout, verb, component, target.no_wait)?;
+    }
+    if matches!((target.name, verb), (Named::Airflow, Verb::Start)) {
+        println!(
+            "Airflow: http://127.0.0.1:{} (admin, admin); mails: http://127.0.0.1:{}",
+            context.port(Component::AirflowApi),
+            context.port(Component::Mail)
+        );
+    }
+    Ok(())
+}
+
+fn one(layout: &Layout, verb: Verb, component: Component, no_wait: bool) -> Result<(), Failure> {
+    let name = component.name();
     let of = |statuses: Vec<Status>| {
         statuses
             .into_iter()
             .find(|status| status.name == name)
             .ok_or_else(|| ControlError::Refused(format!("{name} is not part of this stack")))
     };
-    let before = of(control::send(layout, &Request::Status)?)?;
-    if before.state == State::External {
+    let before = match of(control::send(layout, &Request::Status)?) {
+        // Until it was asked for, one of Airflow's is not shown.
+        Err(_) if Component::AIRFLOW.contains(&component) => {
+            if matches!(verb, Verb::Stop) {
+                return Ok(());
+            }
+            None
+        }
+        found => Some(found?),
+    };
+    if before
+        .as_ref()
+        .is_some_and(|status| status.state == State::External)
+    {
         return Err(format!("{name} is external: contrail does not start or stop it").into());
     }
     control::send(
@@ -62,21 +132,33 @@ pub fn ask(layout: &Layout, verb: Verb, target: &Target) -> Result<(), Failure> 
             name: name.to_owned(),
         },
     )?;
-    if target.no_wait {
+    if no_wait {
         return Ok(());
     }
+    // Airflow's first start makes its tables.
+    let limit = match Component::AIRFLOW.contains(&component) {
+        true => LIMIT * 3,
+        false => LIMIT,
+    };
     let begun = Instant::now();
     loop {
-        let now = of(control::send(layout, &Request::Status)?)?;
-        if is_done(verb, &before, &now) {
+        let now = match of(control::send(layout, &Request::Status)?) {
+            // The supervisor was told, and shows it from its next round on.
+            Err(_) if before.is_none() && begun.elapsed() < limit => {
+                std::thread::sleep(POLL);
+                continue;
+            }
+            found => found?,
+        };
+        if is_done(verb, before.as_ref(), &now) {
             println!("{name} is {}", describe(verb, &now));
             return Ok(());
         }
-        if begun.elapsed() > LIMIT {
+        if begun.elapsed() > limit {
             return Err(format!(
                 "{name} is {} after {} s{}: see `contrail logs {name}`",
                 now.state.name(),
-                LIMIT.as_secs(),
+                limit.as_secs(),
                 match now.detail.as_str() {
                     "" => String::new(),
                     detail => format!(" ({detail})"),
@@ -84,16 +166,17 @@ pub fn ask(layout: &Layout, verb: Verb, target: &Target) -> Result<(), Failure> 
             )
             .into());
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(POLL);
     }
 }
 
-fn is_done(verb: Verb, before: &Status, now: &Status) -> bool {
+fn is_done(verb: Verb, before: Option<&Status>, now: &Status) -> bool {
+    let pid = before.and_then(|status| status.pid);
     match verb {
         Verb::Start => now.state == State::Ready,
         Verb::Stop => now.state == State::Stopped,
-        Verb::Restart => now.state == State::Ready && now.pid != before.pid,
-        Verb::Kill => before.pid.is_none() || now.pid != before.pid,
+        Verb::Restart => now.state == State::Ready && now.pid != pid,
+        Verb::Kill => pid.is_none() || now.pid != pid,
         Verb::Pause | Verb::Resume => true,
     }
 }

@@ -179,9 +179,7 @@ impl Watch<'_> {
                     format!("{} (user {user})", stack.url(component))
                 }
                 Component::Mock => format!("{}/v1/flights/stream", stack.url(component)),
-                Component::Producer | Component::Ingester => {
-                    format!("{}/metrics", stack.url(component))
-                }
+                _ => format!("{}/metrics", stack.url(component)),
             };
             self.console.line(&format!("  {component:<10} {address}"));
         }

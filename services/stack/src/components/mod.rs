@@ -1,8 +1,11 @@
 //! How each component of the stack is run: its command line, its files, its health.
 
+pub mod airflow;
 mod clickhouse;
 mod kafka;
+mod mail;
 mod pipeline;
+mod postgresql;
 mod registry;
 
 use std::path::PathBuf;
@@ -146,9 +149,12 @@ pub fn service(component: Component, context: &Context, selected: &[Component]) 
         dependencies: component
             .dependencies()
             .iter()
-            .filter(|dependency| selected.contains(dependency))
+            .filter(|dependency| {
+                selected.contains(dependency) || Component::AIRFLOW.contains(dependency)
+            })
             .map(|dependency| dependency.name().to_owned())
             .collect(),
+        dormant: !selected.contains(&component),
         launch: Box::new(move || launch(component, &launch_context)),
         probe: probe(component, context),
         log: context.layout.log(component),
@@ -159,7 +165,11 @@ pub fn service(component: Component, context: &Context, selected: &[Component]) 
 /// What everything is stopped in takes the longest of each layer: together below 15 s.
 fn grace(component: Component) -> Duration {
     Duration::from_secs(match component {
-        Component::Producer | Component::Ingester => 7,
+        // A checkpoint of its memory, and the tasks of a scheduler.
+        Component::Producer
+        | Component::Ingester
+        | Component::AirflowScheduler
+        | Component::Postgresql => 7,
         _ => 5,
     })
 }
@@ -172,6 +182,11 @@ fn launch(component: Component, context: &Context) -> Result<Launch, String> {
         Component::Mock => Ok(pipeline::mock(context)),
         Component::Producer => pipeline::producer(context),
         Component::Ingester => pipeline::ingester(context),
+        Component::Postgresql => postgresql::launch(context),
+        Component::Mail => mail::launch(context),
+        Component::AirflowApi => airflow::api(context),
+        Component::AirflowScheduler => airflow::scheduler(context),
+        Component::AirflowDags => airflow::dag_processor(context),
     }?;
     launch.program = context.with_env(component, launch.program);
     Ok(launch)
@@ -187,6 +202,15 @@ fn probe(component: Component, context: &Context) -> Probe {
         Component::Clickhouse => Arc::new(move || answers(port, "/ping")),
         Component::Mock | Component::Producer | Component::Ingester => {
             Arc::new(move || answers(port, "/readyz"))
+        }
+        Component::Postgresql => {
+            let context = context.clone();
+            Arc::new(move || postgresql::probe(&context))
+        }
+        Component::Mail => Arc::new(move || answers(port, "/healthz")),
+        Component::AirflowApi | Component::AirflowScheduler | Component::AirflowDags => {
+            let port = context.port(Component::AirflowApi);
+            Arc::new(move || airflow::probe(component, port, PROBE_TIMEOUT * 2))
         }
     }
 }

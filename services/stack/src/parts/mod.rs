@@ -124,7 +124,7 @@ impl Part {
             Component::Kafka => Some(Self::Kafka),
             Component::Registry => Some(Self::Registry),
             Component::Clickhouse => Some(Self::Engine),
-            Component::Mock | Component::Producer | Component::Ingester => None,
+            _ => None,
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Service {
     pub port: Option<u16>,
     /// Names of those that must be ready before its first start, and that are stopped after it.
     pub dependencies: Vec<String>,
+    /// Whether it waits to be asked for: it is not started with the others, and not shown until then.
+    pub dormant: bool,
     /// Writes its files and says what to run; called before each start.
     pub launch: Box<dyn Fn() -> Result<Launch, String> + Send>,
     /// Its health.
@@ -139,10 +141,8 @@ impl Supervisor {
             .enumerate()
             .map(|(index, service)| Slot::new(index, service, &names, &messages))
             .collect();
-        let statuses = Arc::new(Mutex::new(
-            slots.iter().map(Slot::status).collect::<Vec<_>>(),
-        ));
-        for slot in &mut slots {
+        let statuses = Arc::new(Mutex::new(shown(&slots)));
+        for slot in slots.iter_mut().filter(|slot| !slot.service.dormant) {
             slot.machine.want_in_order();
         }
         let run = Run {
@@ -173,7 +173,18 @@ impl Supervisor {
     /// It is not looked after.
     pub fn status(&self, name: &str) -> Result<Status, NotSupervised> {
         let index = self.index(name)?;
-        Ok(lock(&self.statuses)[index].clone())
+        // One that sleeps is not shown, and is as good as stopped.
+        let shown = lock(&self.statuses);
+        let found = shown.iter().find(|status| status.name == name).cloned();
+        Ok(found.unwrap_or_else(|| Status {
+            name: self.names[index].clone(),
+            pid: None,
+            state: State::Stopped,
+            since: clock::rfc3339(SystemTime::now()),
+            restarts: 0,
+            port: None,
+            detail: String::new(),
+        }))
     }
 
     /// Asks for something to be done with a process. Returns before it is done.
@@ -234,6 +245,14 @@ impl Drop for Supervisor {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shown(slots: &[Slot]) -> Vec<Status> {
+    slots
+        .iter()
+        .filter(|slot| !slot.service.dormant)
+        .map(Slot::status)
+        .collect()
 }
 
 fn raise_open_files() {
@@ -437,7 +456,7 @@ impl Run {
             }
             self.rotate_logs(now);
             self.tell();
-            *lock(&self.statuses) = self.slots.iter().map(Slot::status).collect();
+            *lock(&self.statuses) = shown(&self.slots);
             if self.shutdown.is_some() && self.all_stopped() {
                 return;
             }
@@ -449,6 +468,8 @@ impl Run {
         match message {
             Message::Ask(index, verb) => {
                 let slot = &mut self.slots[index];
+                // From here on it is one of the others.
+                slot.service.dormant = false;
                 match verb {
                     // A stack that is going down takes no more orders to start anything.
                     Verb::Start | Verb::Restart if self.shutdown.is_some() => {}

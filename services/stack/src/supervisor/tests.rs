@@ -10,6 +10,7 @@ fn shell(name: &str, script: &str, dir: &std::path::Path) -> Service {
         name: name.into(),
         port: None,
         dependencies: Vec::new(),
+        dormant: false,
         launch: Box::new(move || {
             Ok(Launch {
                 before: None,

@@ -1,0 +1,1 @@
+"""What contrail's DAGs do, one module for each duty. Nothing here needs Airflow but `mail` and `incidents`."""
