@@ -23,7 +23,7 @@ mod transaction;
 
 pub use error::{EXIT_FENCED, EXIT_NO_CHECKPOINT, Fatal};
 pub use metrics::Metrics;
-pub use service::{run, run_local};
+pub use service::{require, run, run_local};
 pub use session::OBSERVED_MS;
 pub use settings::{
     CommitSettings, ENV_PREFIX, MemorySettings, ReplaySettings, Settings, SourceSettings, Topics,

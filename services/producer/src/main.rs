@@ -78,6 +78,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     flight::failpoint::setup();
     let shutdown = Shutdown::on_signals()?;
     let admin = Admin::default();
+    flight_producer::require(&admin);
     let listener = admin::bind("listen", &settings.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "metrics and readiness");
     let replays = Replays::start(settings.clone(), &admin, shutdown.clone())?;

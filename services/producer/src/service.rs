@@ -152,6 +152,14 @@ impl Memory {
     }
 }
 
+/// Declares what must hold before the producer is ready. Whoever serves the endpoint before [`run`] calls
+/// this before that: without conditions it would say that all of them hold.
+pub fn require(admin: &Admin) {
+    for condition in ["source", "registry", "kafka", "flowing"] {
+        admin.readiness().require(condition);
+    }
+}
+
 /// Runs the producer until `shutdown` begins, on a thread of its own: the Kafka client blocks.
 ///
 /// # Errors
@@ -179,10 +187,8 @@ async fn run_from(
     admin: &Admin,
     shutdown: Shutdown,
 ) -> Result<(), Fatal> {
+    require(admin);
     let readiness = admin.readiness().clone();
-    for condition in ["source", "registry", "kafka", "flowing"] {
-        readiness.require(condition);
-    }
     let metrics = Metrics::new(admin.registry());
     let cx = Context::new(origin, settings, metrics, readiness, shutdown)?;
     let cx = Arc::new(cx);
