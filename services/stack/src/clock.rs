@@ -10,6 +10,14 @@ pub fn rfc3339(time: SystemTime) -> String {
     format_instant_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The time of day in UTC: `20:19:04`.
 pub fn time_of_day(time: SystemTime) -> String {
     rfc3339(time)[11..19].to_owned()

@@ -10,6 +10,7 @@ pub mod component;
 pub mod components;
 pub mod control;
 pub mod external;
+pub mod gaps;
 pub mod http;
 pub mod kafka_probe;
 pub mod layout;

@@ -45,6 +45,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0002_flight_positions_monthly",
     "0003_airports",
     "0004_popular_cells",
+    "0005_gap_checks",
     "0006_airflow",
 ];
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod console;
+mod gaps;
 mod query;
 mod reset;
 mod running;
@@ -60,6 +61,9 @@ enum Command {
     Query(query::QueryArgs),
     /// Account for every event: print a report as JSON, exit 1 on anything missing, doubled or changed.
     Verify(verify::VerifyArgs),
+    /// Look for events that are neither in the tables nor among the dead letters: exit 0 if there are none, 1
+    /// if there are some, 2 if it cannot be told.
+    Gaps(gaps::GapsArgs),
     /// Fetch what the stack runs and is not built here.
     Parts(up::OnlyArgs),
     /// Remove all data and logs.
@@ -106,6 +110,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
         Command::Logs(args) => tail::logs(&layout, &args)?,
         Command::Query(args) => query::query(layout, settings, &args)?,
         Command::Verify(args) => return verify::run(layout, settings, &args),
+        Command::Gaps(args) => return Ok(gaps::run(layout, settings, &args)),
         Command::Parts(args) => parts(&layout, &settings, args)?,
         Command::Reset(args) => reset::reset(layout, settings, &args)?,
         Command::CheckConfig => return Ok(ExitCode::from(EXIT_CONFIG)),

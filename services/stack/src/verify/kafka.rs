@@ -1,6 +1,7 @@
 //! What Kafka knows: checkpoints, how far the ingester is, dead letters.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use flight::checkpoint::SourceCheckpoint;
@@ -8,7 +9,7 @@ use flight::dead_letter::{self, header};
 use flight::kafka::{Inquiry, KafkaError as ClusterError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -18,21 +19,23 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The cluster, as the account sees it.
 #[derive(Clone)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     settings: VerifySettings,
 }
 
 /// Which events are among the dead letters.
 #[derive(Debug, Default)]
-pub(super) struct DeadLetterCensus {
+pub(crate) struct DeadLetterCensus {
     /// Offsets by source, where they are known.
-    pub(super) by_source: BTreeMap<String, BTreeSet<i64>>,
-    /// Dead letters of which they are not.
-    pub(super) without_identity: u64,
+    pub(crate) by_source: BTreeMap<String, BTreeSet<i64>>,
+    /// Offsets by source of those that were sent on their way again.
+    pub(crate) redriven: BTreeMap<String, BTreeSet<i64>>,
+    /// Dead letters of which they are not known.
+    pub(crate) without_identity: u64,
 }
 
 impl Cluster {
-    pub(super) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
+    pub(crate) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
         Ok(Self {
             settings: settings.clone(),
         })
@@ -40,7 +43,7 @@ impl Cluster {
 
     /// Runs requests of the blocking client where they hold up nobody, and repeats them while the
     /// cluster does not answer.
-    pub(super) async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         self,
         ask: impl Fn(&Self) -> Result<T, VerifyError> + Send + 'static,
     ) -> Result<T, VerifyError> {
@@ -60,7 +63,7 @@ impl Cluster {
     }
 
     /// Finds out whether the cluster lets us in and lets us look at each topic.
-    pub(super) fn reach(&self) -> Result<(), VerifyError> {
+    pub(crate) fn reach(&self) -> Result<(), VerifyError> {
         let settings = &self.settings;
         let failed = self.cluster_error();
         let ask = || {
@@ -78,7 +81,7 @@ impl Cluster {
     }
 
     /// The last checkpoint of each source.
-    pub(super) fn checkpoints(&self) -> Result<Vec<SourceCheckpoint>, VerifyError> {
+    pub(crate) fn checkpoints(&self) -> Result<Vec<SourceCheckpoint>, VerifyError> {
         let topic = &self.settings.checkpoint_topic;
         let mut last: BTreeMap<Vec<u8>, SourceCheckpoint> = BTreeMap::new();
         let mut wrong = None;
@@ -102,33 +105,45 @@ impl Cluster {
         }
     }
 
-    /// All dead letters. One that was written twice counts once: its key is the place it came from.
-    pub(super) fn dead_letters(&self) -> Result<DeadLetterCensus, VerifyError> {
+    /// All dead letters. One that was written twice counts once: its key is the place it came from. One
+    /// that was sent on its way again counts no more.
+    pub(crate) fn dead_letters(&self) -> Result<DeadLetterCensus, VerifyError> {
+        let mut places: HashMap<Vec<u8>, Option<(String, i64)>> = HashMap::new();
         let mut census = DeadLetterCensus::default();
-        let mut places = HashSet::new();
+        // Everything under one key is in one partition, in its order.
         self.read_whole(&self.settings.dead_letter_topic, |message| {
             let place = message.key().unwrap_or_default().to_vec();
-            let identity = message.headers().and_then(|headers| {
+            let headers = message.headers();
+            if headers.is_some_and(|headers| header(headers, dead_letter::REDRIVEN).is_some()) {
+                if let Some(Some((source, offset))) = places.remove(&place) {
+                    census.redriven.entry(source).or_default().insert(offset);
+                }
+                return;
+            }
+            let identity = headers.and_then(|headers| {
                 let source = header(headers, dead_letter::SOURCE)?;
                 Some((
                     source.to_owned(),
                     header(headers, dead_letter::SOURCE_OFFSET)?.parse().ok()?,
                 ))
             });
+            places.insert(place, identity);
+        })?;
+        for identity in places.into_values() {
             match identity {
                 Some((source, offset)) => {
                     census.by_source.entry(source).or_default().insert(offset);
                 }
-                None => census.without_identity += u64::from(places.insert(place)),
+                None => census.without_identity += 1,
             }
-        })?;
+        }
         Ok(census)
     }
 
     /// End of each partition of the topic, open transactions included: the markers that end one
     /// transaction reach its partitions one after another, so a checkpoint can be read before the
     /// records it covers can. They are there already, and the ingester closes them once they can be read.
-    pub(super) fn ends(&self) -> Result<Vec<(i32, i64)>, VerifyError> {
+    pub(crate) fn ends(&self) -> Result<Vec<(i32, i64)>, VerifyError> {
         let consumer = self.consumer_at(None, "read_uncommitted")?;
         self.bounds(&consumer, &self.settings.topic).map(|bounds| {
             bounds
@@ -139,7 +154,7 @@ impl Cluster {
     }
 
     /// How much of each partition below `ends` the ingester has not closed.
-    pub(super) fn lags(&self, ends: &[(i32, i64)]) -> Result<Vec<PartitionLag>, VerifyError> {
+    pub(crate) fn lags(&self, ends: &[(i32, i64)]) -> Result<Vec<PartitionLag>, VerifyError> {
         let consumer = self.consumer(Some(&self.settings.group))?;
         let mut list = TopicPartitionList::new();
         for (partition, _) in ends {
@@ -250,31 +265,89 @@ impl Cluster {
     }
 
     /// Reads everything that is committed in a topic at this moment.
-    fn read_whole(
+    pub(crate) fn read_whole(
         &self,
         topic: &str,
-        mut take: impl FnMut(&rdkafka::message::BorrowedMessage<'_>),
+        mut take: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), VerifyError> {
         let consumer = self.consumer(None)?;
         let bounds = self.bounds(&consumer, topic)?;
-        let mut list = TopicPartitionList::new();
-        let mut open = 0;
-        for (partition, low, high) in &bounds {
-            if high > low {
-                list.add_partition_offset(topic, *partition, Offset::Beginning)
-                    .map_err(self.failed(&format!("read topic {topic}")))?;
-                open += 1;
-            }
+        let starts = bounds
+            .into_iter()
+            .filter(|(_, low, high)| high > low)
+            .map(|(partition, ..)| (partition, Offset::Beginning))
+            .collect();
+        self.read(&consumer, topic, starts, |message| {
+            take(message);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Reads partitions of a topic from where it is said to their ends, under an isolation level, until
+    /// `take` has seen enough.
+    pub(crate) fn read_from(
+        &self,
+        topic: &str,
+        isolation: &str,
+        starts: Vec<(i32, Offset)>,
+        take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), VerifyError> {
+        let consumer = self.consumer_at(None, isolation)?;
+        self.read(&consumer, topic, starts, take)
+    }
+
+    /// The first offset of each partition that is as new as a time, in milliseconds UTC.
+    pub(crate) fn offsets_since(
+        &self,
+        topic: &str,
+        since_ms: i64,
+    ) -> Result<Vec<(i32, Offset)>, VerifyError> {
+        let failed = || self.failed(&format!("look for a time in topic {topic}"));
+        let consumer = self.consumer_at(None, "read_uncommitted")?;
+        let mut times = TopicPartitionList::new();
+        for (partition, ..) in self.bounds(&consumer, topic)? {
+            times
+                .add_partition_offset(topic, partition, Offset::Offset(since_ms))
+                .map_err(failed())?;
         }
+        let found = consumer
+            .offsets_for_times(times, TIMEOUT)
+            .map_err(failed())?;
+        let starts = found
+            .elements()
+            .iter()
+            .map(|element| (element.partition(), element.offset()))
+            .collect();
+        drop(found);
+        Ok(starts)
+    }
+
+    fn read(
+        &self,
+        consumer: &BaseConsumer,
+        topic: &str,
+        starts: Vec<(i32, Offset)>,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), VerifyError> {
+        let mut open = starts.len();
         if open == 0 {
             return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, start) in starts {
+            list.add_partition_offset(topic, partition, start)
+                .map_err(self.failed(&format!("read topic {topic}")))?;
         }
         consumer
             .assign(&list)
             .map_err(self.failed(&format!("read topic {topic}")))?;
         while open > 0 {
             match consumer.poll(TIMEOUT) {
-                Some(Ok(message)) => take(&message),
+                Some(Ok(message)) => {
+                    if take(&message).is_break() {
+                        return Ok(());
+                    }
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 // We are in no group.
                 Some(Err(source))

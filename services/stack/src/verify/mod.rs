@@ -6,9 +6,9 @@
 //! simulator regenerates from the source's name.
 
 mod contents;
-mod kafka;
+pub(crate) mod kafka;
 mod report;
-mod tables;
+pub(crate) mod tables;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use flight::checkpoint::SourceCheckpoint;
 use flight::clickhouse::ClickhouseSettings;
 use flight::kafka::KafkaSettings;
+use flight::registry::RegistrySettings;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,6 +24,7 @@ use crate::component::Component;
 use crate::components::Context;
 
 pub use contents::Sample;
+pub(crate) use report::without;
 pub use report::{Contents, PartitionLag, PartitionReport, Range, Report, SourceReport};
 
 use kafka::{Cluster, DeadLetterCensus};
@@ -44,6 +46,8 @@ pub struct VerifySettings {
     pub checkpoint_topic: String,
     /// Consumer group of the ingester.
     pub group: String,
+    /// The schema registry.
+    pub registry: RegistrySettings,
     /// ClickHouse.
     pub clickhouse: ClickhouseSettings,
     /// How long to wait until what the checkpoint covers has been ingested.
@@ -89,6 +93,7 @@ impl VerifySettings {
                 "FLIGHT_INGESTER_GROUP__ID",
                 "flight-ingester",
             ),
+            registry: context.registry(),
             clickhouse: context.clickhouse(),
             wait: Duration::from_secs(30),
             sample: Sample::Events(10_000),
@@ -126,6 +131,14 @@ pub enum VerifyError {
         /// What was asked.
         what: &'static str,
         /// What it, or the client, says.
+        reason: String,
+    },
+    /// The registry cannot be asked.
+    #[error("cannot ask the registry at {url}: {reason}")]
+    Registry {
+        /// The registry.
+        url: String,
+        /// Why.
         reason: String,
     },
     /// There is nothing to account for.
@@ -184,7 +197,7 @@ pub async fn verify(settings: &VerifySettings) -> Result<Report, VerifyError> {
 }
 
 /// Waits until the ingester has closed everything that was in Kafka when this began.
-async fn wait_until_ingested(
+pub(crate) async fn wait_until_ingested(
     cluster: &Cluster,
     wait: Duration,
 ) -> Result<Vec<PartitionLag>, VerifyError> {
@@ -220,7 +233,10 @@ async fn account(
     let counts = tables
         .counts(&checkpoint.source, origin, next, partitions)
         .await?;
-    let contents = contents::compare(tables, checkpoint, dead, settings.sample).await?;
+    // What was redriven may have been mended: it need not be what the source said at first.
+    let redriven = letters.redriven.get(&checkpoint.source).unwrap_or(&empty);
+    let mended = dead.union(redriven).copied().collect();
+    let contents = contents::compare(tables, checkpoint, &mended, settings.sample).await?;
     Ok(SourceReport {
         source: checkpoint.source.clone(),
         origin,

@@ -160,7 +160,7 @@ impl Report {
 }
 
 /// Ranges less the offsets that are accounted for elsewhere.
-pub(super) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range> {
+pub(crate) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range> {
     let mut left = Vec::new();
     for range in ranges {
         let mut first = range.first;

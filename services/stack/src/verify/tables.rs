@@ -8,14 +8,14 @@ use serde::Deserialize;
 use super::{PartitionReport, Range, VerifyError, VerifySettings};
 
 /// The rows of all tables together.
-const ROWS: &str = "flight_data.flight_positions_all";
+pub(crate) const ROWS: &str = "flight_data.flight_positions_all";
 /// Offsets counted together.
 const BUCKET: i64 = 1_000_000;
 /// Most offsets of duplicates that are asked for in one bucket.
 const DUPLICATES: usize = 10_000;
 
 /// ClickHouse, as the account sees it.
-pub(super) struct Tables {
+pub(crate) struct Tables {
     client: Client,
     url: String,
 }
@@ -29,8 +29,8 @@ struct Bucket {
 
 /// A row as the comparison of contents needs it.
 #[derive(Row, Deserialize)]
-pub(super) struct StoredRow {
-    pub(super) source_offset: u64,
+pub(crate) struct StoredRow {
+    pub(crate) source_offset: u64,
     flight_id: String,
     callsign: String,
     longitude: f64,
@@ -46,7 +46,7 @@ pub(super) struct StoredRow {
 }
 
 impl StoredRow {
-    pub(super) fn into_position(self) -> Position {
+    pub(crate) fn into_position(self) -> Position {
         Position {
             flight_id: self.flight_id,
             callsign: self.callsign,
@@ -65,7 +65,7 @@ impl StoredRow {
 }
 
 impl Tables {
-    pub(super) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
+    pub(crate) fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
         let url = settings.clickhouse.url.clone();
         match settings.clickhouse.client("clickhouse") {
             Ok(client) => Ok(Self { client, url }),
@@ -77,7 +77,7 @@ impl Tables {
         }
     }
 
-    async fn ask<T>(&self, what: &'static str, sql: &str) -> Result<Vec<T>, VerifyError>
+    pub(crate) async fn ask<T>(&self, what: &'static str, sql: &str) -> Result<Vec<T>, VerifyError>
     where
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {
@@ -85,18 +85,28 @@ impl Tables {
             .query_raw(sql)
             .fetch_all::<T>()
             .await
-            .map_err(|source| VerifyError::Clickhouse {
-                url: self.url.clone(),
-                what,
-                reason: match source {
-                    clickhouse::error::Error::BadResponse(answer) => answer.trim().to_owned(),
-                    other => flight::tls::explain(&other, &self.url, "clickhouse.tls.ca_file"),
-                },
-            })
+            .map_err(|source| self.failed(what, source))
+    }
+
+    /// Runs one statement that returns nothing.
+    pub(crate) async fn execute(&self, what: &'static str, sql: &str) -> Result<(), VerifyError> {
+        let done = self.client.query_raw(sql).execute().await;
+        done.map_err(|source| self.failed(what, source))
+    }
+
+    fn failed(&self, what: &'static str, source: clickhouse::error::Error) -> VerifyError {
+        VerifyError::Clickhouse {
+            url: self.url.clone(),
+            what,
+            reason: match source {
+                clickhouse::error::Error::BadResponse(answer) => answer.trim().to_owned(),
+                other => flight::tls::explain(&other, &self.url, "clickhouse.tls.ca_file"),
+            },
+        }
     }
 
     /// Names of all sources.
-    pub(super) async fn sources(&self) -> Result<Vec<String>, VerifyError> {
+    pub(crate) async fn sources(&self) -> Result<Vec<String>, VerifyError> {
         self.ask(
             "sources",
             &format!("SELECT DISTINCT toString(source) FROM {ROWS} ORDER BY 1"),
@@ -120,7 +130,7 @@ impl Tables {
     }
 
     /// Ranges of offsets that are in no row.
-    pub(super) async fn holes(
+    pub(crate) async fn holes(
         &self,
         source: &str,
         origin: i64,
@@ -182,7 +192,7 @@ impl Tables {
     }
 
     /// Offsets that are in more than one row.
-    pub(super) async fn duplicates(
+    pub(crate) async fn duplicates(
         &self,
         source: &str,
         origin: i64,
@@ -206,7 +216,7 @@ impl Tables {
 
     /// Rows by the Kafka partition through which they came: the one that Kafka's own partitioner gives
     /// their key.
-    pub(super) async fn counts(
+    pub(crate) async fn counts(
         &self,
         source: &str,
         origin: i64,
@@ -234,7 +244,7 @@ impl Tables {
     }
 
     /// Rows at or above an offset.
-    pub(super) async fn beyond(&self, source: &str, next: i64) -> Result<u64, VerifyError> {
+    pub(crate) async fn beyond(&self, source: &str, next: i64) -> Result<u64, VerifyError> {
         let sql = format!(
             "SELECT count() FROM {ROWS} WHERE source = {} AND source_offset >= {next}",
             quoted(source)
@@ -248,7 +258,7 @@ impl Tables {
     }
 
     /// The rows of a condition on `source_offset`.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &self,
         source: &str,
         condition: &str,
@@ -270,7 +280,7 @@ fn within(source: &str, first: i64, end: i64) -> String {
     )
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

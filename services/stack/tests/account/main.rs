@@ -1,8 +1,11 @@
-//! `contrail verify` on a real stack: clean where all is well, and not where it is not.
+//! `contrail verify`, `gaps` and `dlq` on a real stack: clean where all is well, and not where it is not.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../whole/mod.rs"]
 mod whole;
+
+mod gaps;
 
 use std::time::Duration;
 
@@ -237,7 +240,7 @@ fn what_waits_in_kafka(account: &Account) {
     std::thread::sleep(Duration::from_secs(2));
     stack.stop(Producer).unwrap();
     let (code, report) = verify(stack, &["--wait", "1"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 1, "{report:#}");
     let problems = report["problems"].to_string();
     assert!(
         problems.contains("not caught up") && problems.contains("missing"),

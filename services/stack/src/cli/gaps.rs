@@ -1,0 +1,95 @@
+//! `contrail gaps`: what is missing.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::Failure;
+use super::console::grouped;
+use crate::components::Context;
+use crate::gaps::{GapReport, Options, check};
+use crate::layout::Layout;
+use crate::parts::Parts;
+use crate::settings::Settings;
+use crate::verify::VerifySettings;
+
+/// Exit code: something is missing.
+const EXIT_GAPS: u8 = 1;
+/// Exit code: whether something is missing cannot be told.
+const EXIT_FAILED: u8 = 2;
+
+#[derive(Debug, clap::Args)]
+pub struct GapsArgs {
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Look for every event, and not only for those that are new since the last check, or were missing then.
+    #[arg(long)]
+    full: bool,
+    /// Longest wait, in seconds, until the ingester has caught up with what is in Kafka now. What it has
+    /// not taken by then counts as on its way.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    wait: u64,
+}
+
+/// Prints what is missing; the exit code says whether anything is.
+pub fn run(layout: Layout, settings: Settings, args: &GapsArgs) -> ExitCode {
+    match report(layout, settings, args) {
+        Ok(report) if report.missing == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(EXIT_GAPS),
+        Err(error) => {
+            eprintln!("contrail: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn report(layout: Layout, settings: Settings, args: &GapsArgs) -> Result<GapReport, Failure> {
+    let context = Context {
+        parts: Parts::new(&layout.parts),
+        java: Default::default(),
+        settings,
+        layout,
+    };
+    let settings = VerifySettings {
+        wait: Duration::from_secs(args.wait),
+        ..VerifySettings::of(&context)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(check(&settings, Options { full: args.full }))?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", text(&report)),
+    }
+    Ok(report)
+}
+
+fn text(report: &GapReport) -> String {
+    let mut text = String::new();
+    for source in &report.sources {
+        let (name, missing) = (&source.source, grouped(source.missing));
+        let _ = writeln!(
+            text,
+            "{name}: {missing} missing of offsets {} to below {}",
+            source.begin, source.checked_below
+        );
+    }
+    for gap in &report.gaps {
+        let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "?".to_owned());
+        let _ = writeln!(
+            text,
+            "  {} to {} ({} events, {} to {}) of {}, not in {}",
+            gap.first,
+            gap.last,
+            grouped(gap.count),
+            time(&gap.from),
+            time(&gap.to),
+            gap.source,
+            gap.place.name()
+        );
+    }
+    text
+}

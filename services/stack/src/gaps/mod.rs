@@ -1,0 +1,338 @@
+//! `contrail gaps`: which events of a source are missing, below what must be there by now.
+//!
+//! Every offset from where a source began to where its checkpoint stands must be in the tables or among
+//! the dead letters, unless it is on its way through Kafka still. What was looked for and found is not
+//! looked for again: rows are added and moved, and never taken away. So a check reads what is new since
+//! the last one and what was missing then, see [`ledger`].
+
+mod ledger;
+mod ranges;
+mod underway;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flight::calendar::format_instant_ms;
+use flight::checkpoint::SourceCheckpoint;
+use serde::Serialize;
+
+use crate::verify::kafka::Cluster;
+use crate::verify::tables::{ROWS, Tables, quoted};
+use crate::verify::{Range, VerifyError, VerifySettings, wait_until_ingested, without};
+use ledger::Entry;
+use underway::Underway;
+
+/// Gaps that one report lists, the lowest offsets first; the counts are always whole.
+const LISTED: usize = 10_000;
+/// Missing ranges of a source that are remembered. Where there are more, what is above them counts as not
+/// checked.
+const REMEMBERED: usize = 100_000;
+/// Before what seems to be missing is asked for again: while a day is moved to the monthly table, one
+/// question may see it in neither place.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// How to check.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Look for everything, whatever earlier checks have found.
+    pub full: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct GapReport {
+    /// Each source that has a checkpoint.
+    pub sources: Vec<SourceCheck>,
+    /// What is missing: the lowest offsets of each source, ten thousand ranges at most.
+    pub gaps: Vec<Gap>,
+    /// Missing events, listed or not.
+    pub missing: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// How far a source was checked.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceCheck {
+    /// Name of the source.
+    pub source: String,
+    /// The first offset that was ever sent.
+    pub begin: i64,
+    /// Every offset from `begin` to below this one is in the tables, among the dead letters, on its way,
+    /// or in a gap.
+    pub checked_below: i64,
+    /// Missing events.
+    pub missing: u64,
+}
+
+/// Consecutive events that are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// Name of the source.
+    pub source: String,
+    /// First offset.
+    pub first: i64,
+    /// Last offset.
+    pub last: i64,
+    /// Number of events.
+    pub count: u64,
+    /// Time of the event before the gap, where that is in the tables.
+    pub from: Option<String>,
+    /// Time of the event behind the gap, where that is in the tables.
+    pub to: Option<String>,
+    /// Where it is missing.
+    #[serde(rename = "where")]
+    pub place: Where,
+}
+
+/// Where events are missing first on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Where {
+    /// In Kafka, and so in ClickHouse.
+    Kafka,
+    /// In ClickHouse only.
+    Clickhouse,
+}
+
+impl Where {
+    /// The name in a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Clickhouse => "clickhouse",
+        }
+    }
+}
+
+/// What is missing of one source.
+struct Missing {
+    source: String,
+    ranges: Vec<Range>,
+}
+
+/// Checks all sources, and remembers what was found.
+///
+/// # Errors
+/// See [`VerifyError`]. Then nothing is remembered.
+pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapReport, VerifyError> {
+    let began = std::time::Instant::now();
+    let cluster = Cluster::new(settings)?;
+    cluster.clone().blocking(|cluster| cluster.reach()).await?;
+    // The checkpoints first: all that they cover was committed to Kafka before they could be read.
+    let checkpoints = cluster
+        .clone()
+        .blocking(|cluster| cluster.checkpoints())
+        .await?;
+    if checkpoints.is_empty() {
+        return Err(VerifyError::NoCheckpoint(settings.checkpoint_topic.clone()));
+    }
+    let lags = wait_until_ingested(&cluster, settings.wait).await?;
+    let underway = underway::look(&cluster, settings, &lags).await?;
+    let letters = cluster
+        .clone()
+        .blocking(|cluster| cluster.dead_letters())
+        .await?;
+    let tables = Tables::new(settings)?;
+    let empty = BTreeSet::new();
+    let (mut sources, mut missing) = (Vec::new(), Vec::new());
+    for checkpoint in &checkpoints {
+        let dead = letters.by_source.get(&checkpoint.source).unwrap_or(&empty);
+        let (entry, gaps) = check_source(&tables, checkpoint, dead, &underway, options).await?;
+        sources.push(SourceCheck {
+            source: checkpoint.source.clone(),
+            begin: entry.begin,
+            checked_below: entry.checked_below,
+            missing: gaps.iter().map(Range::count).sum(),
+        });
+        missing.push(Missing {
+            source: checkpoint.source.clone(),
+            ranges: gaps,
+        });
+    }
+    let gaps = describe(&tables, &cluster, settings, &missing).await?;
+    Ok(GapReport {
+        missing: sources.iter().map(|source| source.missing).sum(),
+        sources,
+        gaps,
+        seconds: (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+    })
+}
+
+/// Checks one source. What is missing and not on its way is returned beside what is remembered.
+async fn check_source(
+    tables: &Tables,
+    checkpoint: &SourceCheckpoint,
+    dead: &BTreeSet<i64>,
+    underway: &Underway,
+    options: Options,
+) -> Result<(Entry, Vec<Range>), VerifyError> {
+    let source = &checkpoint.source;
+    let (begin, next) = (checkpoint.origin, checkpoint.next_offset);
+    let last = match options.full {
+        true => None,
+        false => ledger::last(tables, source).await?,
+    };
+    // A source that began elsewhere, or was set back, is another story.
+    let last = last.filter(|entry| entry.begin == begin && entry.checked_below <= next);
+    let (from, open) = match &last {
+        Some(entry) => (entry.checked_below, entry.missing.clone()),
+        None => (begin, Vec::new()),
+    };
+    let until = underway.watermark(source, next).max(from);
+    let mut wanted = open;
+    if until > from {
+        wanted.push(Range {
+            first: from,
+            last: until - 1,
+        });
+    }
+    let mut holes = without(&look(tables, source, &wanted).await?, dead);
+    if !holes.is_empty() {
+        tokio::time::sleep(SECOND_LOOK).await;
+        holes = without(&look(tables, source, &holes).await?, dead);
+    }
+    let mut entry = Entry {
+        begin,
+        checked_below: until,
+        missing: holes,
+    };
+    if entry.missing.len() > REMEMBERED {
+        entry.checked_below = entry.missing[REMEMBERED].first;
+        entry.missing.truncate(REMEMBERED);
+    }
+    if last.as_ref() != Some(&entry) {
+        ledger::record(tables, source, &entry).await;
+    }
+    let gaps = match underway.resent(source) {
+        Some(resent) => without(&entry.missing, resent),
+        None => entry.missing.clone(),
+    };
+    Ok((entry, gaps))
+}
+
+/// Which offsets of some ranges are in no row. The ranges are in their order.
+async fn look(tables: &Tables, source: &str, wanted: &[Range]) -> Result<Vec<Range>, VerifyError> {
+    let mut holes = Vec::new();
+    // Neighbours are asked for together: one question a range would be many for many small ones.
+    for group in ranges::groups(wanted) {
+        let (first, end) = (group[0].first, group[group.len() - 1].last + 1);
+        let found = tables.holes(source, first, end).await?;
+        holes.extend(ranges::common(&found, group));
+    }
+    Ok(holes)
+}
+
+/// Tells of each missing range when and where; those beyond [`LISTED`] are left out.
+async fn describe(
+    tables: &Tables,
+    cluster: &Cluster,
+    settings: &VerifySettings,
+    missing: &[Missing],
+) -> Result<Vec<Gap>, VerifyError> {
+    let mut gaps = Vec::new();
+    for Missing { source, ranges } in missing {
+        let ranges = &ranges[..ranges.len().min(LISTED - gaps.len().min(LISTED))];
+        if ranges.is_empty() {
+            continue;
+        }
+        let times = times_beside(tables, source, ranges).await?;
+        // Nothing is in Kafka before its time, but for clocks that disagree.
+        let since_ms = times.iter().map(|(from, _)| *from).min().flatten();
+        let in_kafka = underway::in_kafka(cluster, settings, source, ranges, since_ms).await?;
+        for (range, (from, to)) in ranges.iter().zip(times) {
+            for (piece, place) in pieces(*range, &in_kafka) {
+                gaps.push(Gap {
+                    source: source.clone(),
+                    first: piece.first,
+                    last: piece.last,
+                    count: piece.count(),
+                    from: from.map(format_instant_ms),
+                    to: to.map(format_instant_ms),
+                    place,
+                });
+            }
+        }
+    }
+    gaps.truncate(LISTED);
+    Ok(gaps)
+}
+
+/// A missing range, cut where it changes whether Kafka has the events.
+fn pieces(range: Range, in_kafka: &BTreeSet<i64>) -> Vec<(Range, Where)> {
+    let absent = without(&[range], in_kafka);
+    let mut pieces = Vec::new();
+    let mut due = range.first;
+    let present = |first: i64, last: i64, pieces: &mut Vec<(Range, Where)>| {
+        if first <= last {
+            pieces.push((Range { first, last }, Where::Clickhouse));
+        }
+    };
+    for piece in absent {
+        present(due, piece.first - 1, &mut pieces);
+        due = piece.last + 1;
+        pieces.push((piece, Where::Kafka));
+    }
+    present(due, range.last, &mut pieces);
+    pieces
+}
+
+/// Of each range, the times of the events just before and just behind it, in milliseconds UTC.
+async fn times_beside(
+    tables: &Tables,
+    source: &str,
+    ranges: &[Range],
+) -> Result<Vec<(Option<i64>, Option<i64>)>, VerifyError> {
+    let mut times = std::collections::HashMap::new();
+    for chunk in ranges.chunks(2_000) {
+        let beside: Vec<String> = chunk
+            .iter()
+            .flat_map(|range| [range.first - 1, range.last + 1])
+            .filter(|offset| *offset >= 0)
+            .map(|offset| offset.to_string())
+            .collect();
+        let sql = format!(
+            "SELECT toInt64(source_offset), toUnixTimestamp64Milli(timestamp) FROM {ROWS} \
+             WHERE source = {} AND source_offset IN ({})",
+            quoted(source),
+            beside.join(",")
+        );
+        times.extend(tables.ask::<(i64, i64)>("times beside gaps", &sql).await?);
+    }
+    Ok(ranges
+        .iter()
+        .map(|range| {
+            let at = |offset| times.get(&offset).copied();
+            (at(range.first - 1), at(range.last + 1))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_cut_by_what_kafka_has() {
+        let range = Range { first: 5, last: 12 };
+        let cut = |in_kafka: &[i64]| -> Vec<(i64, i64, &str)> {
+            pieces(range, &in_kafka.iter().copied().collect())
+                .into_iter()
+                .map(|(piece, place)| (piece.first, piece.last, place.name()))
+                .collect()
+        };
+        assert_eq!(cut(&[]), [(5, 12, "kafka")]);
+        assert_eq!(
+            cut(&[5, 6, 9]),
+            [
+                (5, 6, "clickhouse"),
+                (7, 8, "kafka"),
+                (9, 9, "clickhouse"),
+                (10, 12, "kafka")
+            ]
+        );
+        assert_eq!(cut(&[12]), [(5, 11, "kafka"), (12, 12, "clickhouse")]);
+        let all: Vec<i64> = (5..=12).collect();
+        assert_eq!(cut(&all), [(5, 12, "clickhouse")]);
+    }
+}
