@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod event;
 mod kafka_client;
+mod mend;
 mod metrics;
 mod record;
 pub mod replay;
@@ -22,6 +23,7 @@ mod source;
 mod transaction;
 
 pub use error::{EXIT_FENCED, EXIT_NO_CHECKPOINT, Fatal};
+pub use mend::{KeyAndValue, MendError, Mender};
 pub use metrics::Metrics;
 pub use service::{require, run, run_local};
 pub use session::OBSERVED_MS;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod component;
 pub mod components;
 pub mod control;
+pub mod dead_letters;
 pub mod external;
 pub mod gaps;
 pub mod http;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod console;
+mod dlq;
 mod gaps;
 mod query;
 mod reset;
@@ -64,6 +65,9 @@ enum Command {
     /// Look for events that are neither in the tables nor among the dead letters: exit 0 if there are none, 1
     /// if there are some, 2 if it cannot be told.
     Gaps(gaps::GapsArgs),
+    /// Show dead letters, and send them on their way again once their cause is mended.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Fetch what the stack runs and is not built here.
     Parts(up::OnlyArgs),
     /// Remove all data and logs.
@@ -111,6 +115,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
         Command::Query(args) => query::query(layout, settings, &args)?,
         Command::Verify(args) => return verify::run(layout, settings, &args),
         Command::Gaps(args) => return Ok(gaps::run(layout, settings, &args)),
+        Command::Dlq(command) => return dlq::run(layout, settings, &command),
         Command::Parts(args) => parts(&layout, &settings, args)?,
         Command::Reset(args) => reset::reset(layout, settings, &args)?,
         Command::CheckConfig => return Ok(ExitCode::from(EXIT_CONFIG)),

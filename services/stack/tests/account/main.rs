@@ -6,6 +6,7 @@
 mod whole;
 
 mod gaps;
+mod letters;
 
 use std::time::Duration;
 
