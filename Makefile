@@ -22,7 +22,7 @@ LINTERS = target/tools/python
 SCRIPTS = nixos/check tests-vm airflow
 
 .DEFAULT_GOAL := help
-.PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios bench lint nix-lint nix-check python-lint tools
+.PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios soak bench lint nix-lint nix-check python-lint tools
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,12 @@ airflow-test: build parts airflow-parts ## Test the DAGs on a real Airflow and t
 
 scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
 	$(PYTHON) tests-vm/local.py
+
+# make soak SEED=7 FAULTS=200: each is optional. The state is kept between slices; remove it for another soak.
+SOAK = $(CURDIR)/target/soak
+soak: build parts ## Run a slice of the soak: faults at random for half an hour, then the whole account.
+	CONTRAIL_SOAK_DIR=$(SOAK) $(if $(SEED),CONTRAIL_FAULTS_SEED=$(SEED)) $(if $(FAULTS),CONTRAIL_SOAK_FAULTS=$(FAULTS)) \
+		$(CARGO) test --release --workspace --test faults soak::soak -- --exact --ignored --nocapture
 
 # make bench ONLY=a,h ROUNDS=5 ROWS=1000000 COMPARE=latest: each is optional.
 bench: build parts ## Measure everything beside its peers and limits (some 20 minutes).

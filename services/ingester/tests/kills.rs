@@ -14,6 +14,7 @@ use common::case::Case;
 use common::events::event;
 use common::ingester::Ingester;
 use contrail::Component;
+use contrail::proxy::{Manner, Proxy};
 use flight_ingester::settings::Settings;
 use nix::sys::signal::Signal;
 
@@ -178,6 +179,85 @@ fn a_member_that_hangs_past_its_session_comes_back_to_no_harm() {
     hanging.wait_until_ready();
     hanging.stop();
     other.stop();
+}
+
+/// The settings of an ingester that reaches ClickHouse by way of a proxy, with the patience of a test.
+fn by_way_of(proxy: &Proxy, settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.clickhouse.url = format!("http://127.0.0.1:{}", proxy.port());
+    settings.clickhouse.insert_timeout_ms = 2_000;
+    settings.clickhouse.query_timeout_ms = 2_000;
+    settings
+}
+
+fn proxy(case: &Case) -> Proxy {
+    Proxy::start(case.stack.port(Component::Clickhouse)).unwrap()
+}
+
+#[test]
+fn an_insert_that_arrives_after_another_took_its_partition_over_doubles_nothing() {
+    let case = Case::new("stalled");
+    let mut settings = settings(&case);
+    settings.group.session_timeout_ms = 6_000;
+    let proxy = proxy(&case);
+    let stream = Stream::start(&case);
+    let mut stalled_settings = by_way_of(&proxy, &settings);
+    // It does not give up by itself: the other one comes first.
+    stalled_settings.clickhouse.insert_timeout_ms = 60_000;
+    let stalled = Ingester::start(&stalled_settings);
+    stalled.wait_for("rows come", |i| i.counted("rows_inserted") > 0);
+    let other = Ingester::start(&settings);
+    for member in [&stalled, &other] {
+        member.wait_for("its share", |i| i.partitions() == 3);
+    }
+    for _ in 0..2 {
+        // Its inserts are sent, and are on the way while it stops.
+        proxy.set(Manner::HoldRequests);
+        stalled.wait_for("inserts are on the way", |_| proxy.held() > 10_000);
+        stalled.signal(Signal::SIGSTOP);
+        let redone = other.counted("ranges_redone");
+        other.wait_for("all partitions are its own", |i| i.partitions() == 6);
+        let before = other.counted("rows_inserted");
+        other.wait_for("rows come", |i| i.counted("rows_inserted") > before + 1_000);
+        assert!(
+            other.counted("ranges_redone") > redone,
+            "no range was open: this test shows nothing"
+        );
+        // Now they arrive. A moment later the writer wakes, too.
+        proxy.set(Manner::Pass);
+        std::thread::sleep(Duration::from_secs(1));
+        stalled.signal(Signal::SIGCONT);
+        for member in [&stalled, &other] {
+            member.wait_for("its share again", |i| i.partitions() == 3);
+        }
+    }
+    let events = stream.finish();
+    case.assert_rows(0, &case.events(0, 0..events));
+    stalled.wait_until_ready();
+    stalled.stop();
+    other.stop();
+}
+
+#[test]
+fn an_answer_that_comes_after_the_client_gave_up_doubles_nothing() {
+    let case = Case::new("late-answer");
+    let proxy = proxy(&case);
+    let stream = Stream::start(&case);
+    let ingester = Ingester::start(&by_way_of(&proxy, &settings(&case)));
+    for _ in 0..3 {
+        let before = ingester.counted("rows_inserted");
+        ingester.wait_for("rows come", |i| i.counted("rows_inserted") > before + 500);
+        let (errors, rows) = (ingester.counted("insert_errors"), case.count(0));
+        proxy.set(Manner::HoldAnswers);
+        // The rows are there, and nobody has said so.
+        ingester.wait_for("it gives up", |i| i.counted("insert_errors") > errors);
+        assert!(case.count(0) > rows, "the insert was not done");
+        proxy.set(Manner::Pass);
+    }
+    let events = stream.finish();
+    case.assert_rows(0, &case.events(0, 0..events));
+    ingester.wait_until_ready();
+    ingester.stop();
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod kafka_probe;
 pub mod layout;
 pub mod parts;
 pub mod ports;
+pub mod proxy;
 pub mod questions;
 pub mod settings;
 pub mod stack;
