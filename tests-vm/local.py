@@ -25,7 +25,12 @@ from scenarios.flow import (
     registry_holds_the_schema,
 )
 from scenarios.platform import Platform
-from scenarios.recovery import survives_an_outage, survives_kills
+from scenarios.recovery import (
+    gaps_are_found_and_mended,
+    no_dead_letters,
+    survives_an_outage,
+    survives_kills,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "target/release/contrail"
@@ -192,6 +197,8 @@ def scenarios(platform: Platform) -> dict[str, Callable[[], object]]:
         "services_are_killed": lambda: survives_kills(platform, services),
         "systems_around_are_killed": lambda: survives_kills(platform, around),
         "clickhouse_is_away": lambda: survives_an_outage(platform, "clickhouse", 3),
+        "gaps_are_found_and_mended": lambda: gaps_are_found_and_mended(platform),
+        "no_dead_letters": lambda: no_dead_letters(platform),
         "every_event_is_accounted_for": lambda: platform.verify("all"),
     }
 
@@ -211,6 +218,7 @@ def main() -> int:
             clickhouse=f"http://127.0.0.1:{ports['clickhouse']}",
             registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
             ports={name: ports[name] for name in ("mock", "producer", "ingester")},
+            replay_token=str(stack.directory / "state/producer/replay-token"),
         )
         known = scenarios(platform)
         wanted = sys.argv[1:] or list(known)

@@ -3,10 +3,14 @@
 {
   name = "recovery";
 
-  nodes.machine.imports = [
-    ../nixos/profiles/stack.nix
-    ./lib/pipeline-only.nix
-  ];
+  nodes.machine = {
+    imports = [
+      ../nixos/profiles/stack.nix
+      ./lib/pipeline-only.nix
+    ];
+    environment.etc."contrail-test/replay-token".text = "a token of the test\n";
+    services.contrail.producer.replayTokenFile = "/etc/contrail-test/replay-token";
+  };
 
   testScript =
     { nodes, ... }:
@@ -37,6 +41,12 @@
               f'test "$(systemctl show -P MainPID flight-producer.service)" != {pid}', timeout=120
           )
           platform.wait_until_ready()
+
+      with subtest("what is missing is found, and sent again"):
+          gaps_are_found_and_mended(platform)
+
+      with subtest("nothing became unreadable"):
+          no_dead_letters(platform)
 
       with subtest("every event is accounted for"):
           report = platform.verify("all")

@@ -43,6 +43,7 @@ class Platform:
         ports: dict[str, int] | None = None,
         user: str = "default",
         password: str = "admin",
+        replay_token: str = "/etc/contrail-test/replay-token",
     ) -> None:
         self.node = node
         self.contrail = contrail
@@ -51,6 +52,7 @@ class Platform:
         self.ports = ports or {"mock": 8000, "producer": 8001, "ingester": 8002}
         self.user = user
         self.password = password
+        self.replay_token = replay_token
 
     def curl(self, url: str, *options: str) -> str:
         """What a URL answers; anything but success fails."""
@@ -84,6 +86,31 @@ class Platform:
                 raise RuntimeError(f"{rows} rows in the table, wanted more than {more_than}")
             time.sleep(0.5)
         return rows
+
+    def gaps(self, *options: str) -> list[dict[str, typing.Any]]:
+        """What is missing."""
+        command = shlex.join([self.contrail, "gaps", "--json", "--wait", "120", *options])
+        status, output = self.node.execute(command)
+        if status not in (0, 1):
+            raise RuntimeError(f"{command} cannot tell ({status})")
+        gaps: list[dict[str, typing.Any]] = json.loads(output)["gaps"]
+        assert (status == 1) == bool(gaps), output
+        return gaps
+
+    def replay(self, first: int, last: int) -> None:
+        """Has the producer send events again, and waits until they are sent."""
+        token = self.node.succeed(f"cat {shlex.quote(self.replay_token)}").strip()
+        url = f"http://127.0.0.1:{self.ports['producer']}/v1/replays"
+        options = ("-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json")
+        body = json.dumps({"first": first, "last": last})
+        replay = json.loads(self.curl(url, *options, "-d", body))
+        end = time.monotonic() + 120
+        while replay["state"] == "running":
+            if time.monotonic() > end:
+                raise RuntimeError(f"the replay is not done after 120 s: {replay}")
+            time.sleep(0.5)
+            replay = json.loads(self.curl(f"{url}/{replay['id']}", *options))
+        assert replay["state"] == "done", replay
 
     def verify(self, sample: str = "10000") -> dict[str, typing.Any]:
         """The account of every event, which must be clean."""
