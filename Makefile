@@ -110,12 +110,12 @@ nix-lint: tools $(NIXFMT) $(DEADNIX) ## Check what can be told of the Nix files 
 python-lint: $(LINTERS) airflow-parts ## Check the Python of the DAGs, the VM tests and nix-check.
 	$(LINTERS)/bin/ruff format --check $(SCRIPTS)
 	$(LINTERS)/bin/ruff check $(SCRIPTS)
-	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py nixos/check/*.py
+	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py tests-vm/*/*.py nixos/check/*.py
 	MYPYPATH=airflow:tests-vm:airflow/tests $(LINTERS)/bin/mypy --strict --python-executable $(AIRFLOW)/bin/python \
 		airflow/contrail_dags airflow/dags airflow/tests
 
 # Needs tools from outside the project, see docs/nix.md.
-nix-check: nix-lint $(LINTERS) parts ## Evaluate the flake and run what its modules generate.
+nix-check: nix-lint $(LINTERS) parts airflow-parts ## Evaluate the flake and run what its modules generate.
 	$(PYTHON) nixos/check/evaluate.py
 
 lint: tools $(DENY) nix-lint python-lint ## Check formatting, lints, documentation, licences and sources of dependencies.

@@ -1,5 +1,5 @@
 # The whole platform on one machine: events flow, and every part shows them.
-{ lib, ... }:
+{ lib, pkgs, ... }:
 {
   name = "pipeline";
 
@@ -58,12 +58,16 @@
               absent.append("grafana")
           if not present(machine, "${program contrail.kafkaExporter.package "kminion"}", "kminion"):
               absent.append("kafka")
+          statsd = "${program pkgs.prometheus-statsd-exporter "statsd_exporter"}"
+          if not present(machine, statsd, "the StatsD exporter"):
+              absent.append("airflow")
 
           def targets_up() -> list[str]:
               url = "http://127.0.0.1:${toString contrail.prometheus.port}/api/v1/targets"
               targets = json.loads(platform.curl(url))["data"]["activeTargets"]
               assert {target["labels"]["job"] for target in targets} >= {
-                  "prometheus", "flight-mock", "flight-producer", "flight-ingester", "clickhouse", "grafana", "kafka"
+                  "prometheus", "flight-mock", "flight-producer", "flight-ingester", "clickhouse", "grafana", "kafka",
+                  "airflow",
               }
               return [
                   f"{target['labels']['job']}: {target['lastError']}"

@@ -14,6 +14,7 @@ let
   inner = [
     cfg.kafka.controllerPort
     cfg.postgresql.port
+    cfg.airflow.logPort
   ];
   forwarded = lib.sort lib.lessThan (lib.subtractLists inner ports);
   # What each service takes at work, in MiB; its bound (MemoryMax) lies higher. docs/nix.md has them too.
@@ -25,6 +26,8 @@ let
     akhq = 448;
     clickhouse = 2048;
     postgresql = 128;
+    # API, scheduler, DAG processor and the tasks.
+    airflow = 1280;
     grafana = 256;
     prometheus = 192;
     mail = 64;
@@ -40,6 +43,7 @@ let
     contrail: everything below is on this machine's loopback (localhost).
 
       Grafana          ${url cfg.grafana.port "/"}       admin / admin
+      Airflow          ${url cfg.airflow.port "/"}       admin / admin
       ClickHouse       ${url cfg.clickhouse.port "/"}       default / admin; read-only: reader / reader
       Kafka            ${cfg.kafka.advertisedHost}:${toString cfg.kafka.port}
       AKHQ             ${url cfg.akhq.port "/"}

@@ -21,6 +21,7 @@ let
     ];
   };
   services = {
+    airflow = ./airflow.nix;
     akhq = ./akhq.nix;
     clickhouse = ./clickhouse.nix;
     flight-ingester = ./flight-ingester.nix;

@@ -8,6 +8,9 @@ let
     clickhouse-admin = "admin";
     clickhouse-writer = "writer";
     clickhouse-reader = "reader";
+    clickhouse-airflow = "airflow";
+    airflow-admin = "admin";
+    replay-token = "contrail-stack-replay-token";
     grafana-admin = "admin";
     grafana-secret-key = "contrail-stack-try-out-key";
   };
@@ -21,7 +24,17 @@ in
       admin.passwordFile = "${secrets}/clickhouse-admin";
       writer.passwordFile = "${secrets}/clickhouse-writer";
       reader.passwordFile = "${secrets}/clickhouse-reader";
+    }
+    // lib.optionalAttrs config.services.contrail.airflow.enable {
+      airflow.passwordFile = "${secrets}/clickhouse-airflow";
     };
+    airflow = {
+      enable = lib.mkDefault true;
+      adminPasswordFile = "${secrets}/airflow-admin";
+      clickhousePasswordFile = "${secrets}/clickhouse-airflow";
+    };
+    # By it Airflow has events sent again.
+    producer.replayTokenFile = "${secrets}/replay-token";
     grafana = {
       adminPasswordFile = "${secrets}/grafana-admin";
       secretKeyFile = "${secrets}/grafana-secret-key";

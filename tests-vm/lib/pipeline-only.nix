@@ -4,6 +4,7 @@
   services.contrail =
     lib.genAttrs
       [
+        "airflow"
         "akhq"
         "grafana"
         "kafkaExporter"

@@ -1,0 +1,90 @@
+"""Airflow looks after the platform."""
+
+import json
+import shlex
+import time
+import typing
+
+from scenarios.platform import Platform
+
+
+class Airflow:
+    """Airflow's API, as its user admin."""
+
+    def __init__(self, platform: Platform, url: str = "http://127.0.0.1:8085") -> None:
+        self.platform = platform
+        self.url = url
+        account = json.dumps({"username": "admin", "password": "admin"})
+        content = ("-H", "Content-Type: application/json")
+        command = shlex.join(["curl", "-sf", *content, "-d", account, f"{url}/auth/token"])
+        answer = platform.node.wait_until_succeeds(command, timeout=300)
+        token = json.loads(answer)["access_token"]
+        self.headers = (*content, "-H", f"Authorization: Bearer {token}")
+
+    def ask(self, path: str, body: object = None) -> dict[str, typing.Any]:
+        """What the API answers."""
+        data = () if body is None else ("-d", json.dumps(body))
+        text = self.platform.curl(f"{self.url}/api/v2{path}", *self.headers, *data)
+        found: dict[str, typing.Any] = json.loads(text)
+        return found
+
+    def states(self, dag: str, run: str) -> dict[str, str]:
+        """What became of each task of a run."""
+        found = self.ask(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: str(task["state"]) for task in found}
+
+    def log(self, dag: str, run: str, task: str) -> str:
+        """The end of a task's log."""
+        text = self.platform.curl(
+            f"{self.url}/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1", *self.headers
+        )
+        return text[-3000:]
+
+    def wait_for_dags(self, names: set[str], timeout: int = 120) -> None:
+        """Waits until the DAGs are there; one that cannot be imported fails."""
+        end = time.monotonic() + timeout
+        while not names <= (found := {dag["dag_id"] for dag in self.ask("/dags")["dags"]}):
+            if time.monotonic() > end:
+                raise RuntimeError(f"DAGs {found}, wanted {names}")
+            time.sleep(1)
+        errors = self.ask("/importErrors")
+        assert errors["total_entries"] == 0, errors
+
+    def run(self, dag: str, timeout: int = 180) -> dict[str, str]:
+        """Runs a DAG by hand, to its end; the states of its tasks."""
+        run = self.ask(f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": {}})["dag_run_id"]
+        end = time.monotonic() + timeout
+        while self.ask(f"/dags/{dag}/dagRuns/{run}")["state"] not in ("success", "failed"):
+            if time.monotonic() > end:
+                raise RuntimeError(f"{dag} does not end: {self.states(dag, run)}")
+            time.sleep(1)
+        return self.states(dag, run)
+
+
+def producer_is_started_again(platform: Platform, airflow: Airflow) -> None:
+    """Stops the producer as the README that this grew from does, and waits for it."""
+    runs = "/dags/producer_health/dagRuns"
+    end = time.monotonic() + 120
+    while not airflow.ask(f"{runs}?state=success")["total_entries"]:
+        assert time.monotonic() < end, "no run found all well"
+        time.sleep(1)
+    platform.node.succeed("systemctl stop flight-producer.service")
+    began = time.monotonic()
+    platform.node.wait_until_succeeds("systemctl is-active flight-producer.service", timeout=120)
+    platform.node.log(f"started again after {time.monotonic() - began:.1f} s")
+    end = began + 120
+    wanted = {"check": "failed", "restart": "success", "tell": "success", "confirm": "success"}
+    while True:
+        found = {
+            run["dag_run_id"]: airflow.states("producer_health", run["dag_run_id"])
+            for run in airflow.ask(f"{runs}?limit=100")["dag_runs"]
+        }
+        if any(wanted.items() <= states.items() for states in found.values()):
+            break
+        for run, states in found.items():
+            for task in ("restart", "tell", "confirm"):
+                if states.get(task) == "failed":
+                    raise RuntimeError(f"{task}: {airflow.log('producer_health', run, task)}")
+        assert time.monotonic() < end, found
+        time.sleep(1)
+    platform.wait_until_ready()
