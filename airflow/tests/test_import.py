@@ -9,7 +9,7 @@ import unittest
 import world
 
 DAGS = sorted((world.ROOT / "airflow/dags").glob("*.py"))
-EXPECTED = {"producer_health", "monthly_archive", "data_quality"}
+EXPECTED = {"producer_health", "repair_gaps", "monthly_archive", "data_quality"}
 # Airflow itself is imported first: the time that counts is the file's own.
 IMPORT = """
 import sys, time

@@ -138,7 +138,7 @@ class OnTheStack(unittest.TestCase):
         dags = wait_for(
             "all DAGs",
             60,
-            lambda: [d for d in [self.api("/dags")["dags"]] if len(d) == 3],
+            lambda: [d for d in [self.api("/dags")["dags"]] if len(d) == 4],
         )[0]
         self.assertEqual([], [dag["dag_id"] for dag in dags if dag["is_paused"]])
         self.assertEqual(0, self.api("/importErrors")["total_entries"])
@@ -278,6 +278,34 @@ class OnTheStack(unittest.TestCase):
         # One mail for both: it was over before anybody could be told.
         self.assertEqual(["[contrail] flight-producer is well again"], self.subjects()[before:])
         self.platform.verify()
+
+    def test_7_what_is_missing_is_sent_again(self) -> None:
+        # Without the scheduler nobody looks at what is new before it is gone.
+        self.environment()
+        self.platform.wait_for_rows(self.platform.positions() + 2000)
+        newest = self.client.row(
+            f"SELECT source, max(source_offset) AS last FROM {archive.LIVE}"
+            " WHERE source LIKE 'mock-%' GROUP BY source"
+        )
+        source, last = str(newest["source"]), int(newest["last"]) - 500
+        first = last - 499
+        self.client.execute(
+            f"ALTER TABLE {archive.LIVE} DELETE WHERE source = '{source}'"
+            f" AND source_offset BETWEEN {first} AND {last} SETTINGS mutations_sync = 2"
+        )
+        wanted = {(task, "success") for task in ("find", "repair", "tell", "judge")}
+        self.assertEqual(wanted, self.dag_test("repair_gaps"))
+        rows = self.client.rows(
+            "SELECT first, last, toString(state) AS state FROM flight_data.repairs FINAL"
+            f" WHERE source = '{source}' ORDER BY first"
+        )
+        self.assertEqual([{"first": first, "last": last, "state": "filled"}], rows)
+        self.assertIn("[contrail] gaps: 1 filled", self.subjects())
+        self.platform.verify()
+        # Nothing is missing now, and nobody is told of nothing.
+        before = self.subjects()
+        self.assertEqual(wanted, self.dag_test("repair_gaps"))
+        self.assertEqual(before, self.subjects())
 
     def dag_test(self, dag: str, conf: dict[str, str] | None = None) -> set[tuple[str, str]]:
         """Runs a DAG by `dag.test()` in the environment of the stack's own Airflow."""
