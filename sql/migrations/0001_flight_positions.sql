@@ -61,4 +61,10 @@ PARTITION BY date
 ORDER BY (callsign, timestamp)
 SETTINGS
     -- An insert that is repeated under its token within the last 100,000 blocks adds nothing.
-    non_replicated_deduplication_window = 100000;
+    non_replicated_deduplication_window = 100000,
+    -- What was inserted just now stays in one file a part, and not in one or two a column, until it is merged
+    -- with more: making and removing files is a large part of what an insert costs.
+    min_bytes_for_wide_part = 67108864,
+    -- Merging is most of what a row costs. So many parts of like size are merged at once, where the default
+    -- is 5: each row is merged less often, and a question meets a few parts more.
+    merge_selector_base = 12;

@@ -21,6 +21,7 @@ pub mod dead_letter;
 #[doc(hidden)]
 pub mod failpoint;
 pub mod kafka;
+pub mod memory;
 pub mod position;
 pub mod registry;
 pub mod shutdown;

@@ -216,6 +216,7 @@ pub fn check(position: &PositionRef<'_>, observed_ms: i64) -> Result<(), Impossi
     check_name("squawk", p.squawk.unwrap_or_default())
 }
 
+#[inline]
 fn check_name(field: &'static str, value: &str) -> Result<(), Impossible> {
     if value.len() > MAX_NAME_BYTES {
         return Err(Impossible::Name {
@@ -224,8 +225,9 @@ fn check_name(field: &'static str, value: &str) -> Result<(), Impossible> {
         });
     }
     // Nearly every name is of printable ASCII, which is quick to see.
-    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
-    if !value.bytes().all(printable) && value.chars().any(char::is_control) {
+    let odd = |byte: u8| !(b' '..=b'~').contains(&byte);
+    let some_odd = value.bytes().fold(false, |some, byte| some | odd(byte));
+    if some_odd && value.chars().any(char::is_control) {
         return Err(Impossible::Name {
             field,
             problem: "control characters",

@@ -36,6 +36,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    flight::memory::use_small_pages();
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Run);
     if matches!(command, Command::CheckConfig) {

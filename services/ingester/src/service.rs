@@ -1,6 +1,7 @@
 //! The service as a whole: from settings to a running member of the group, and to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use flight::admin::{self, Admin};
@@ -57,6 +58,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
         limits: Limits::new(&settings),
         runtime: Handle::current(),
         failed: CancellationToken::new(),
+        assigned: AtomicUsize::new(0),
     });
     shutdown.spawn(watch(context.clone(), shutdown.clone()));
 

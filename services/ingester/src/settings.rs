@@ -93,6 +93,9 @@ pub struct BatchSettings {
     pub max_rows: usize,
     /// Most bytes of rows, below 256 MB.
     pub max_bytes: usize,
+    /// Memory for the rows of all batches together, in bytes. Each assigned partition has an equal share,
+    /// and its batch is full when that is used up.
+    pub memory_bytes: usize,
     /// Longest time that a row waits for others, in milliseconds.
     pub linger_ms: u64,
     /// The same while more rows are there already, as when a backlog is drained: larger batches spare
@@ -103,8 +106,9 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 30_000,
-            max_bytes: 4 << 20,
+            max_rows: 250_000,
+            max_bytes: 32 << 20,
+            memory_bytes: 80 << 20,
             linger_ms: 300,
             backlog_linger_ms: 2_000,
         }
@@ -153,6 +157,9 @@ impl Validate for Settings {
                 "batch.max_bytes must be between 1 kB and 256 MB: a batch must be one block".into(),
             );
         }
+        if self.batch.memory_bytes < 1 << 20 {
+            return Err("batch.memory_bytes must be at least 1 MB".into());
+        }
         Ok(())
     }
 }
@@ -165,9 +172,10 @@ mod tests {
     fn defaults_are_valid_and_each_rule_names_its_setting() {
         assert_eq!(Settings::default().validate(), Ok(()));
         type Change = fn(&mut Settings);
-        let rules: [(&str, Change); 6] = [
+        let rules: [(&str, Change); 7] = [
             ("batch.max_rows", |s| s.batch.max_rows = 1_000_000),
             ("batch.max_bytes", |s| s.batch.max_bytes = 0),
+            ("batch.memory_bytes", |s| s.batch.memory_bytes = 1),
             ("group.assignment", |s| s.group.assignment = "sticky".into()),
             ("group.session_timeout_ms", |s| {
                 s.group.session_timeout_ms = 1

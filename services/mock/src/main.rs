@@ -36,6 +36,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    flight::memory::use_small_pages();
     let cli = Cli::parse();
     if let Some(Command::CheckConfig) = cli.command {
         return flight::cli::check_config::<Settings>(ENV_PREFIX, &cli.config);

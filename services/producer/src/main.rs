@@ -39,6 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    flight::memory::use_small_pages();
     let cli = Cli::parse();
     if let Some(Command::CheckConfig) = cli.command {
         return check_config::<Settings>(ENV_PREFIX, &cli.config);

@@ -108,13 +108,24 @@ pub fn read(datum: &[u8]) -> Result<Record<'_>, DatumError> {
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    #[inline]
     fn byte(&mut self, field: &'static str) -> Result<u8, DatumError> {
         let (first, rest) = self.0.split_first().ok_or(DatumError::Truncated(field))?;
         self.0 = rest;
         Ok(*first)
     }
 
+    #[inline]
     fn long(&mut self, field: &'static str) -> Result<i64, DatumError> {
+        // Most numbers are below 64: lengths, branches of unions.
+        if let Some((first @ 0..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Ok(i64::from(first >> 1) ^ -i64::from(first & 1));
+        }
+        self.long_of_many(field)
+    }
+
+    fn long_of_many(&mut self, field: &'static str) -> Result<i64, DatumError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte(field)?;
@@ -130,10 +141,12 @@ impl<'a> Input<'a> {
         Err(DatumError::Overflow(field))
     }
 
+    #[inline]
     fn int(&mut self, field: &'static str) -> Result<i32, DatumError> {
         i32::try_from(self.long(field)?).map_err(|_| DatumError::Overflow(field))
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DatumError> {
         let (array, rest) = self
             .0
@@ -143,6 +156,7 @@ impl<'a> Input<'a> {
         Ok(*array)
     }
 
+    #[inline]
     fn string(&mut self, field: &'static str) -> Result<&'a str, DatumError> {
         let length = usize::try_from(self.long(field)?).map_err(|_| DatumError::Overflow(field))?;
         if length > self.0.len() {
@@ -150,9 +164,15 @@ impl<'a> Input<'a> {
         }
         let (text, rest) = self.0.split_at(length);
         self.0 = rest;
+        // Nearly every string is short and of ASCII, which is quicker to see than that it is UTF-8.
+        if text.is_ascii() {
+            // SAFETY: ASCII is UTF-8.
+            return Ok(unsafe { std::str::from_utf8_unchecked(text) });
+        }
         std::str::from_utf8(text).map_err(|_| DatumError::Utf8(field))
     }
 
+    #[inline]
     fn boolean(&mut self, field: &'static str) -> Result<bool, DatumError> {
         match self.byte(field)? {
             0 => Ok(false),
@@ -161,6 +181,7 @@ impl<'a> Input<'a> {
         }
     }
 
+    #[inline]
     fn optional<T>(
         &mut self,
         field: &'static str,

@@ -135,6 +135,44 @@ impl Dictionary {
         index
     }
 
+    /// The rows in the order of their texts, as ClickHouse compares them, and rows of one text in theirs:
+    /// at each place stands the row's number. `None` if they are in that order.
+    pub fn order(&self) -> Option<Vec<u32>> {
+        let mut keys: Vec<u32> = (0..self.texts.len() as u32).collect();
+        keys.sort_unstable_by_key(|key| (!self.is_null(*key), self.text(*key).as_bytes()));
+        let mut rank = vec![0u32; keys.len()];
+        for (place, key) in keys.iter().enumerate() {
+            rank[*key as usize] = place as u32;
+        }
+        if self.indexes.is_sorted_by_key(|index| rank[*index as usize]) {
+            return None;
+        }
+        // Where the rows of each text begin: what the texts before it have.
+        let mut begins = vec![0u32; keys.len()];
+        for index in &self.indexes {
+            begins[rank[*index as usize] as usize] += 1;
+        }
+        let mut total = 0;
+        for begin in &mut begins {
+            total += std::mem::replace(begin, total);
+        }
+        let mut order = vec![0u32; self.indexes.len()];
+        for (row, index) in self.indexes.iter().enumerate() {
+            let place = &mut begins[rank[*index as usize] as usize];
+            order[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Some(order)
+    }
+
+    /// Puts the rows into an order: at each place stands where the row was. `spare` is memory to use.
+    pub fn reorder(&mut self, order: &[u32], spare: &mut Vec<u32>) {
+        spare.clear();
+        spare.reserve(self.indexes.capacity());
+        spare.extend(order.iter().map(|row| self.indexes[*row as usize]));
+        std::mem::swap(&mut self.indexes, spare);
+    }
+
     /// The column of these rows, as the Native format has it.
     pub fn write(&self, rows: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
         let words = |out: &mut Vec<u8>, word: u64| out.extend_from_slice(&word.to_le_bytes());
@@ -205,6 +243,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rows_are_put_into_the_order_of_their_texts(rows in prop::collection::vec("[a-c\u{e9}]{0,2}", 0..100)) {
+            let mut column = Dictionary::new(false);
+            for text in &rows {
+                column.push(text, 0);
+            }
+            let mut expected: Vec<u32> = (0..rows.len() as u32).collect();
+            expected.sort_by_key(|row| rows[*row as usize].as_bytes());
+            match column.order() {
+                None => prop_assert!(rows.is_sorted()),
+                Some(order) => {
+                    prop_assert_eq!(&order, &expected);
+                    column.reorder(&order, &mut Vec::new());
+                }
+            }
+            let mut sorted = rows.clone();
+            sorted.sort();
+            prop_assert_eq!(texts(&column), sorted);
+            prop_assert_eq!(column.order(), None);
+        }
+
         #[test]
         fn every_row_keeps_its_text(rows in prop::collection::vec(("[a-c]{0,2}", 0u32..12), 0..200)) {
             let mut column = Dictionary::new(false);

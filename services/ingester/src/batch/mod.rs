@@ -17,6 +17,9 @@ const DAY_MS: i64 = 86_400_000;
 /// Most different sources in one batch.
 const MAX_SOURCES: usize = 10_000;
 
+/// An empty batch keeps the memory of so many rows.
+const SMALL_ROWS: usize = 16_384;
+
 /// Identity of an event: an index for [`Batch::source`], and the offset in that source.
 pub type Identity = (u32, i64);
 
@@ -32,7 +35,7 @@ pub struct Row {
     pub revisit: bool,
 }
 
-/// Rows of consecutive offsets of one partition.
+/// Rows of consecutive offsets of one partition, in the order of the offsets until they are sorted.
 #[derive(Debug, Default)]
 pub struct Batch {
     columns: Columns,
@@ -94,7 +97,7 @@ impl Batch {
         self.columns.source().text(index)
     }
 
-    /// Rows in order of their offsets. Not while a [`Block`] of all of them is out.
+    /// All rows. Not while a [`Block`] of all of them is out.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let mut revisits = self.revisits.iter().copied().peekable();
         (0..self.len()).map(move |row| Row {
@@ -128,12 +131,33 @@ impl Batch {
         !self.revisits.is_empty()
     }
 
+    /// Puts the rows into the table's order, as far as that is cheap: by callsign, and within one as they
+    /// came, which is by time. The server has less to do then. Identities keep their rows.
+    pub fn sort(&mut self) {
+        let Some(order) = self.columns.sort_by_callsign() else {
+            return;
+        };
+        if !self.revisits.is_empty() {
+            let old = std::mem::take(&mut self.revisits);
+            let moved = (0u32..).zip(&order);
+            let still = moved.filter(|(_, was)| old.binary_search(was).is_ok());
+            self.revisits = still.map(|(row, _)| row).collect();
+        }
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.columns.clear();
         self.revisits.clear();
         self.days.clear();
         self.oldest_ms = None;
+    }
+
+    /// Gives the memory of an empty batch back, if it is much.
+    pub fn release(&mut self) {
+        if self.is_empty() && self.columns.row_capacity() > SMALL_ROWS {
+            *self = Self::default();
+        }
     }
 
     /// Takes all rows out as a block, without a copy, with the deadline of the insert that they are
@@ -230,6 +254,29 @@ mod tests {
 
     fn bytes(block: &Block) -> Vec<u8> {
         block.pieces().flat_map(|piece| piece.to_vec()).collect()
+    }
+
+    #[test]
+    fn sorted_rows_keep_their_identity_and_whether_they_are_looked_up() {
+        let mut batch = Batch::default();
+        let callsigns = ["C", "A", "B", "A", "C"];
+        for (offset, callsign) in (0..).zip(callsigns) {
+            let mut record = record(offset, 1000 + offset);
+            record.position.callsign = callsign;
+            batch.push(&record, [1, 4].contains(&offset));
+        }
+        batch.sort();
+        let rows: Vec<_> = batch
+            .rows()
+            .map(|row| (row.identity.1, row.timestamp_ms, row.revisit))
+            .collect();
+        let expected = [(1, true), (3, false), (2, false), (0, false), (4, true)];
+        assert_eq!(
+            rows,
+            expected.map(|(offset, revisit)| (offset, 1000 + offset, revisit))
+        );
+        let revisits: Vec<_> = batch.revisits().map(|row| row.identity.1).collect();
+        assert_eq!(revisits, [1, 4]);
     }
 
     #[test]

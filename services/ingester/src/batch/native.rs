@@ -89,6 +89,18 @@ impl<const WIDTH: usize> Optional<WIDTH> {
     }
 }
 
+/// Puts numbers into an order: at each place stands where the number was. `spare` is memory to use.
+fn gather<const WIDTH: usize>(column: &mut Vec<u8>, order: &[u32], spare: &mut Vec<u8>) {
+    let (numbers, _) = column.as_chunks::<WIDTH>();
+    spare.clear();
+    // As much as the column had: it will fill up again.
+    spare.reserve(column.capacity());
+    for row in order {
+        spare.extend_from_slice(&numbers[*row as usize]);
+    }
+    std::mem::swap(column, spare);
+}
+
 /// What the strings of one flight usually are: where its last row had them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Guess {
@@ -200,6 +212,11 @@ impl Columns {
         self.rows
     }
 
+    /// Number of rows for which there is memory.
+    pub fn row_capacity(&self) -> usize {
+        self.altitude.0.capacity() / size_of::<i32>()
+    }
+
     /// Memory that the rows take, about.
     pub fn bytes(&self) -> usize {
         let keys: usize = self.dictionaries().iter().map(|d| d.key_bytes()).sum();
@@ -266,6 +283,31 @@ impl Columns {
             (&mut self.on_ground.nulls.0, 1),
             (&mut self.on_ground.numbers.0, 1),
         ]
+    }
+
+    /// Puts the rows into the order of their callsigns; rows of one callsign stay in theirs. Gives where
+    /// each row was, or nothing if none has moved.
+    pub fn sort_by_callsign(&mut self) -> Option<Vec<u32>> {
+        let order = self.callsign.order()?;
+        let mut numbers = Vec::new();
+        for (column, width) in self.numbers() {
+            match width {
+                1 => gather::<1>(column, &order, &mut numbers),
+                4 => gather::<4>(column, &order, &mut numbers),
+                _ => gather::<8>(column, &order, &mut numbers),
+            }
+        }
+        let mut indexes = Vec::new();
+        for dictionary in [
+            &mut self.source,
+            &mut self.flight_id,
+            &mut self.callsign,
+            &mut self.icao24,
+            &mut self.squawk,
+        ] {
+            dictionary.reorder(&order, &mut indexes);
+        }
+        Some(order)
     }
 
     /// All rows as a block, without a copy of the numbers: they are in the block until

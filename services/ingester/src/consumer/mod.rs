@@ -10,6 +10,7 @@
 pub mod queue;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +33,19 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(6);
 
 /// How often is looked whether a thread that was told to end has.
 const JOIN: Duration = Duration::from_millis(5);
+
+/// How records are fetched; the operator may choose otherwise (`kafka.properties`).
+///
+/// Memory: for each partition at most so many kilobytes wait in its queue, and as many are being handed
+/// out. The client keeps some 400 bytes for each record beside its own. It looks at a queue that was full
+/// again after `fetch.queue.backoff.ms`, by default a second.
+const FETCHING: [(&str, &str); 5] = [
+    ("fetch.wait.max.ms", "100"),
+    ("queued.max.messages.kbytes", "512"),
+    ("queued.min.messages", "1000"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.queue.backoff.ms", "20"),
+];
 
 /// The consumer with its assignments.
 pub type GroupConsumer = BaseConsumer<GroupContext>;
@@ -147,6 +161,7 @@ impl GroupContext {
         match thread {
             Ok(thread) => {
                 lock(&self.assigned).insert(partition, Assigned { stop, thread });
+                self.shared.assigned.fetch_add(1, Ordering::Relaxed);
                 self.shared.metrics.partitions_assigned.inc();
             }
             Err(error) => {
@@ -174,6 +189,7 @@ impl GroupContext {
             if partition.thread.join().is_err() {
                 tracing::error!("the thread of a partition panicked");
             }
+            self.shared.assigned.fetch_sub(1, Ordering::Relaxed);
             self.shared.metrics.partitions_assigned.dec();
         }
     }
@@ -224,6 +240,11 @@ impl Member {
             trouble: Trouble::new(&settings.kafka),
         };
         let mut config = settings.kafka.client_config("flight-ingester");
+        for (name, value) in FETCHING {
+            if !settings.kafka.properties.contains_key(name) {
+                config.set(name, value);
+            }
+        }
         config
             .set("group.id", &settings.group.id)
             .set(
@@ -235,14 +256,7 @@ impl Member {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", "100")
-            // Memory: per partition at most this much waits in its queue. The client looks at the
-            // queue again after `fetch.queue.backoff.ms`, by default a second.
-            .set("queued.max.messages.kbytes", "384")
-            .set("queued.min.messages", "1000")
-            .set("fetch.message.max.bytes", "262144")
-            .set("fetch.queue.backoff.ms", "20");
+            .set("auto.offset.reset", "earliest");
         if !settings.group.instance_id.is_empty() {
             config.set("group.instance.id", &settings.group.instance_id);
         }

@@ -4,11 +4,14 @@
 //! reading is the back-pressure: librdkafka stops fetching a partition whose queue is full. The safe
 //! client has partition queues too, but does not show the offset at which a partition ends.
 //!
-//! Records are taken one by one. Taken in batches (`rd_kafka_consume_batch_queue`), the end of a
-//! partition counts as a record that was consumed, and librdkafka 2.12 goes on behind the next record
-//! after it has paused the partition, which it does at every cooperative rebalance: one record is lost.
+//! Records are taken one by one, though each costs a lock and a look at the clock. Both ways of librdkafka 2.12 to take many at once lose records at a cooperative rebalance,
+//! at which it pauses the partition and fetches again from where the application was: in an array
+//! (`rd_kafka_consume_batch_queue`) the end of a partition counts as a record that was consumed, and by
+//! callback (`rd_kafka_consume_callback_queue`) a transaction's marker moves the position although it, and
+//! the records before it, were fetched before the pause and are thrown away.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::ControlFlow;
 use std::ptr;
 use std::slice;
 use std::time::Duration;
@@ -35,16 +38,15 @@ pub enum Polled<'a> {
 /// A partition's queue. It must be dropped before the consumer is.
 pub struct PartitionQueue {
     queue: *mut ffi::rd_kafka_queue_t,
-    /// The message that was handed out last, or null.
+    /// The message that was handed out last by [`next`](Self::next), or null.
     message: *mut ffi::rd_kafka_message_t,
     /// It is to be handed out again.
     again: bool,
-    /// The record before that, or null: see [`Polled::Repeated`].
-    previous: *mut ffi::rd_kafka_message_t,
+    last: Last,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread; the message is owned by whoever owns the
-// queue, and nothing here is shared.
+// SAFETY: librdkafka's clients and queues may be used from any thread; the message is owned by whoever
+// owns the queue, and nothing here is shared.
 unsafe impl Send for PartitionQueue {}
 
 impl PartitionQueue {
@@ -58,10 +60,9 @@ impl PartitionQueue {
         partition: i32,
     ) -> Option<Self> {
         let topic = CString::new(topic).ok()?;
+        let client = client.native_ptr();
         // SAFETY: the client lives; the queue is checked for null and destroyed in `drop`.
-        let queue = unsafe {
-            ffi::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition)
-        };
+        let queue = unsafe { ffi::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
         if queue.is_null() {
             return None;
         }
@@ -71,37 +72,45 @@ impl PartitionQueue {
             queue,
             message: ptr::null_mut(),
             again: false,
-            previous: ptr::null_mut(),
+            last: Last::default(),
         })
     }
 
     /// The next message, after waiting up to `timeout` for one.
     pub fn next(&mut self, timeout: Duration) -> Option<Polled<'_>> {
-        if !std::mem::take(&mut self.again) {
-            self.keep();
-            let timeout_ms = timeout.as_millis().min(60_000) as i32;
-            // SAFETY: the queue lives as long as `self`; the message is destroyed in `clear` or `keep`.
-            self.message = unsafe { ffi::rd_kafka_consume_queue(self.queue, timeout_ms) };
+        let again = std::mem::take(&mut self.again);
+        if !again {
+            destroy(&mut self.message);
+            // SAFETY: the queue lives as long as `self`; the message is destroyed above or in `clear`.
+            self.message = unsafe { ffi::rd_kafka_consume_queue(self.queue, whole_ms(timeout)) };
         }
         // SAFETY: null, or not destroyed before the next call, and the borrow of `self` ends before that.
         let raw = unsafe { self.message.as_ref() }?;
-        Some(match RDKafkaErrorCode::from(raw.err) {
-            RDKafkaErrorCode::NoError => {
-                // SAFETY: as above; it is not destroyed while it is the previous one.
-                let previous = unsafe { self.previous.as_ref() };
-                let previous = previous.map(|raw| Message { raw });
-                let message = Message { raw };
-                match previous.is_some_and(|previous| previous.is_same(&message)) {
-                    true => Polled::Repeated,
-                    false => Polled::Record(message),
-                }
-            }
-            RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
-            code => Polled::Error(code),
+        Some(match again {
+            true => Polled::Record(Message { raw }),
+            false => self.last.judge(raw),
         })
     }
 
-    /// Gives the last message back: [`next`](Self::next) will return it again.
+    /// Hands every message that is there to `each`, after waiting up to `timeout` for the first, until
+    /// it breaks: what it has not seen stays in the queue. Gives the number that it has seen.
+    pub fn drain(
+        &mut self,
+        timeout: Duration,
+        mut each: impl FnMut(Polled<'_>) -> ControlFlow<()>,
+    ) -> usize {
+        let (mut seen, mut timeout) = (0, timeout);
+        while let Some(polled) = self.next(timeout) {
+            seen += 1;
+            timeout = Duration::ZERO;
+            if each(polled).is_break() {
+                break;
+            }
+        }
+        seen
+    }
+
+    /// Gives the message that [`next`](Self::next) returned back: it will return it again.
     pub fn unread(&mut self) {
         self.again = !self.message.is_null();
     }
@@ -109,22 +118,13 @@ impl PartitionQueue {
     /// Forgets every message, as after a seek.
     pub fn clear(&mut self) {
         self.again = false;
+        self.last = Last::default();
         destroy(&mut self.message);
-        destroy(&mut self.previous);
     }
+}
 
-    /// Makes a record that was handed out the previous one, and lets go of anything else.
-    fn keep(&mut self) {
-        // SAFETY: null, or not destroyed yet.
-        let is_record = unsafe { self.message.as_ref() }
-            .is_some_and(|raw| RDKafkaErrorCode::from(raw.err) == RDKafkaErrorCode::NoError);
-        if is_record {
-            destroy(&mut self.previous);
-            self.previous = std::mem::replace(&mut self.message, ptr::null_mut());
-        } else {
-            destroy(&mut self.message);
-        }
-    }
+fn whole_ms(timeout: Duration) -> i32 {
+    timeout.as_millis().min(60_000) as i32
 }
 
 fn destroy(message: &mut *mut ffi::rd_kafka_message_t) {
@@ -140,6 +140,38 @@ impl Drop for PartitionQueue {
         self.clear();
         // SAFETY: made in `split`, destroyed nowhere else.
         unsafe { ffi::rd_kafka_queue_destroy(self.queue) }
+    }
+}
+
+/// The record that was handed out last: see [`Polled::Repeated`].
+#[derive(Debug, Default)]
+struct Last {
+    offset: Option<i64>,
+    has_payload: bool,
+    payload: Vec<u8>,
+}
+
+impl Last {
+    /// What a message is, and remembers it if it is a record.
+    fn judge<'a>(&mut self, raw: &'a ffi::rd_kafka_message_t) -> Polled<'a> {
+        match RDKafkaErrorCode::from(raw.err) {
+            RDKafkaErrorCode::NoError => {
+                let message = Message { raw };
+                let payload = message.payload();
+                if self.offset == Some(message.offset())
+                    && payload == self.has_payload.then_some(&self.payload[..])
+                {
+                    return Polled::Repeated;
+                }
+                self.offset = Some(message.offset());
+                self.has_payload = payload.is_some();
+                self.payload.clear();
+                self.payload.extend_from_slice(payload.unwrap_or_default());
+                Polled::Record(message)
+            }
+            RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
+            code => Polled::Error(code),
+        }
     }
 }
 
@@ -172,10 +204,6 @@ impl Message<'_> {
     pub fn key(&self) -> Option<&[u8]> {
         // SAFETY: as for the payload.
         unsafe { bytes(self.raw.key, self.raw.key_len) }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.offset() == other.offset() && self.payload() == other.payload()
     }
 
     /// When the producer sent the record, in milliseconds UTC, if it says so.

@@ -4,7 +4,9 @@ mod publish;
 mod recover;
 mod watermarks;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
@@ -13,6 +15,7 @@ use flight::failpoint;
 use flight::kafka::topics::topic_id;
 use flight::registry::RegistryClient;
 use rdkafka::consumer::Consumer;
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +34,9 @@ use watermarks::Watermarks;
 /// How long to wait for a record before looking at the clock and at [`Stop`].
 const POLL: Duration = Duration::from_millis(50);
 /// Records between two looks.
-const RUN: usize = 256;
+const RUN: usize = 1024;
+/// Bytes of rows that a partition may hold, however many share the memory.
+const MIN_SHARE: usize = 256 << 10;
 
 /// What the threads of all partitions share.
 pub struct PartitionContext {
@@ -55,6 +60,8 @@ pub struct PartitionContext {
     pub runtime: Handle,
     /// Set when the thread of a partition ends and nobody asked for it.
     pub failed: CancellationToken,
+    /// How many partitions share the memory.
+    pub assigned: AtomicUsize,
 }
 
 /// Tells a partition's thread to end.
@@ -128,7 +135,6 @@ impl Letter {
 struct Partition {
     number: i32,
     consumer: Arc<GroupConsumer>,
-    queue: PartitionQueue,
     shared: Arc<PartitionContext>,
     stop: Stop,
     topic_id: String,
@@ -153,7 +159,7 @@ struct Partition {
 pub fn run(
     number: i32,
     consumer: Arc<GroupConsumer>,
-    queue: PartitionQueue,
+    mut queue: PartitionQueue,
     shared: Arc<PartitionContext>,
     stop: Stop,
 ) {
@@ -162,7 +168,6 @@ pub fn run(
     let mut partition = Partition {
         number,
         consumer,
-        queue,
         shared,
         stop,
         topic_id: String::new(),
@@ -178,14 +183,18 @@ pub fn run(
         began: None,
         traceparent: None,
     };
-    let mut ended = partition.recover(false).and_then(|()| partition.ingest());
+    let mut ended = partition
+        .recover(&mut queue, false)
+        .and_then(|()| partition.ingest(&mut queue));
     while let Err(error @ (IngestError::LogWentBack { .. } | IngestError::TopicRemade { .. })) =
         ended
     {
         tracing::error!(partition = number, %error, "beginning again");
         partition.forget_batch();
-        partition.queue.clear();
-        ended = partition.recover(true).and_then(|()| partition.ingest());
+        queue.clear();
+        ended = partition
+            .recover(&mut queue, true)
+            .and_then(|()| partition.ingest(&mut queue));
     }
     match ended {
         Ok(()) => tracing::info!(
@@ -214,7 +223,7 @@ impl Partition {
     }
 
     /// The main loop: collect, publish, close when idle.
-    fn ingest(&mut self) -> Result<(), IngestError> {
+    fn ingest(&mut self, queue: &mut PartitionQueue) -> Result<(), IngestError> {
         let mut end = None;
         // Whether records came at the last look: then there may be more at once.
         let mut flowing = false;
@@ -230,34 +239,40 @@ impl Partition {
             if draining {
                 return self.close(self.next);
             }
+            let timeout = if flowing { Duration::ZERO } else { POLL };
             flowing = false;
             self.pulse.begin("collect", self.shared.limits.collect);
             failpoint!("ingester::collect");
             // The clock and the wish to stop are looked at once in so many records.
-            for _ in 0..RUN {
-                let timeout = if flowing { Duration::ZERO } else { POLL };
-                match self.take(timeout, i64::MAX)? {
-                    Taken::Record => (end, flowing) = (None, true),
-                    Taken::Again => {}
-                    Taken::End(offset) => end = Some(offset),
-                    Taken::Nothing => {
-                        // What was collected is published first, and the end remembered for afterwards.
-                        if self.last.is_none() {
-                            self.rest(end.take())?;
-                        }
-                        flowing = false;
-                        break;
+            let (mut left, mut outcome) = (RUN, Ok(()));
+            let seen = queue.drain(timeout, |polled| {
+                left -= 1;
+                match polled {
+                    Polled::Record(message) => {
+                        (end, flowing) = (None, true);
+                        outcome = self.accept(&message);
                     }
+                    Polled::Repeated => {}
+                    Polled::End(offset) => end = Some(offset),
+                    Polled::Error(code) => self.note_trouble(code),
                 }
-                if self.is_full() {
-                    break;
+                match left == 0 || outcome.is_err() || self.is_full() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
                 }
+            });
+            outcome?;
+            // What was collected is published first, and the end remembered for afterwards.
+            if seen == 0 && self.last.is_none() {
+                self.rest(end.take())?;
             }
         }
     }
 
     /// Closes what is open while nothing comes.
     fn rest(&mut self, end: Option<i64>) -> Result<(), IngestError> {
+        // A backlog's batches are large: nothing needs their memory now.
+        self.batch.release();
         // Transaction markers have offsets too: without this, an idle partition would show a lag for
         // ever.
         if let Some(offset) = end
@@ -293,18 +308,60 @@ impl Partition {
         let BatchSettings {
             max_rows,
             max_bytes,
+            memory_bytes,
             ..
         } = *self.settings();
+        let partitions = self.shared.assigned.load(Ordering::Relaxed).max(1);
+        let max_bytes = max_bytes.min((memory_bytes / partitions).max(MIN_SHARE));
         self.batch.is_full(max_rows, max_bytes)
             || self.letters.len() >= max_rows
             || self.batch.bytes() + self.letter_bytes >= max_bytes
     }
 
     /// Takes one message from the queue into the batch, unless its offset is above `limit`.
-    fn take(&mut self, timeout: Duration, limit: i64) -> Result<Taken, IngestError> {
-        // What is taken from the queue borrows from it; the rest of `self` is used beside it.
+    fn take(
+        &mut self,
+        queue: &mut PartitionQueue,
+        timeout: Duration,
+        limit: i64,
+    ) -> Result<Taken, IngestError> {
+        match queue.next(timeout) {
+            None => Ok(Taken::Nothing),
+            Some(Polled::End(offset)) => Ok(Taken::End(offset)),
+            Some(Polled::Repeated) => Ok(Taken::Again),
+            Some(Polled::Error(code)) => {
+                self.note_trouble(code);
+                Ok(Taken::Nothing)
+            }
+            Some(Polled::Record(message)) if message.offset() > limit => {
+                queue.unread();
+                Ok(Taken::End(limit + 1))
+            }
+            Some(Polled::Record(message)) => self.accept(&message).map(|()| Taken::Record),
+        }
+    }
+
+    fn note_trouble(&self, code: RDKafkaErrorCode) {
+        self.shared.metrics.kafka_errors.inc();
+        tracing::warn!(
+            partition = self.number,
+            ?code,
+            "cannot read the partition at present"
+        );
+    }
+
+    /// Takes a record into the batch, or among the letters.
+    fn accept(&mut self, message: &Message<'_>) -> Result<(), IngestError> {
+        let offset = message.offset();
+        if offset < self.next || self.last.is_some_and(|last| offset <= last) {
+            return Err(IngestError::LogWentBack {
+                partition: self.number,
+                expected: self.next,
+                offset,
+            });
+        }
+        // The decoder is borrowed while the rest of `self` is used beside it.
         let Self {
-            queue,
             decoders,
             pulse,
             batch,
@@ -314,33 +371,6 @@ impl Partition {
             stop,
             ..
         } = self;
-        let message = match queue.next(timeout) {
-            None => return Ok(Taken::Nothing),
-            Some(Polled::End(offset)) => return Ok(Taken::End(offset)),
-            Some(Polled::Repeated) => return Ok(Taken::Again),
-            Some(Polled::Error(code)) => {
-                shared.metrics.kafka_errors.inc();
-                tracing::warn!(
-                    partition = self.number,
-                    ?code,
-                    "cannot read the partition at present"
-                );
-                return Ok(Taken::Nothing);
-            }
-            Some(Polled::Record(message)) => message,
-        };
-        let offset = message.offset();
-        if offset > limit {
-            queue.unread();
-            return Ok(Taken::End(limit + 1));
-        }
-        if offset < self.next || self.last.is_some_and(|last| offset <= last) {
-            return Err(IngestError::LogWentBack {
-                partition: self.number,
-                expected: self.next,
-                offset,
-            });
-        }
         let headers = message.headers();
         if self.traceparent.is_none() && !headers.is_empty() {
             self.traceparent =
@@ -378,7 +408,7 @@ impl Partition {
                     .with_label_values(&[rejection.code()])
                     .inc();
                 tracing::warn!(partition = self.number, offset, reason = %rejection, "dead letter");
-                let letter = letter(&message, &headers, observed_ms, rejection);
+                let letter = letter(message, &headers, observed_ms, rejection);
                 self.letter_bytes += letter.bytes();
                 letters.push(letter);
             }
@@ -387,7 +417,7 @@ impl Partition {
         if self.began.is_none() {
             self.began = Some(Instant::now());
         }
-        Ok(Taken::Record)
+        Ok(())
     }
 
     /// Drops what was taken and not published; it will be read again.

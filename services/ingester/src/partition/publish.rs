@@ -54,6 +54,7 @@ impl Partition {
         failpoint!("ingester::after-range-commit");
         self.send_letters()?;
         if !self.batch.is_empty() {
+            self.batch.sort();
             let inserted = self.insert_batch(first, last, redo)?;
             span.record("inserted", inserted);
         }

@@ -7,6 +7,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{POLL, Partition, Taken};
+use crate::consumer::queue::PartitionQueue;
 use crate::error::IngestError;
 use crate::range::{Standing, standing};
 
@@ -16,7 +17,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 impl Partition {
     /// Reads the group's commit and the tables' watermarks, and redoes the range that was open.
     /// `afresh`: the commit means nothing any more, as when the log went back.
-    pub(super) fn recover(&mut self, afresh: bool) -> Result<(), IngestError> {
+    pub(super) fn recover(
+        &mut self,
+        queue: &mut PartitionQueue,
+        afresh: bool,
+    ) -> Result<(), IngestError> {
         self.topic_id = self.insist("topic id", Self::ask_topic_id)?;
         let standing = match afresh {
             true => Standing::Fresh {
@@ -51,7 +56,7 @@ impl Partition {
                     reason,
                     "beginning at the log's beginning, each record by its identity"
                 );
-                self.seek(Offset::Beginning)?;
+                self.seek(queue, Offset::Beginning)?;
                 self.next = low;
             }
             Standing::Closed { next } => {
@@ -62,14 +67,14 @@ impl Partition {
             Standing::Open { first, last } => {
                 self.note_expired(first, low);
                 self.next = first;
-                self.redo(last)?;
+                self.redo(queue, last)?;
             }
         }
         Ok(())
     }
 
     /// Reads up to `last`, publishes that as the range it was, and checks that all of it is there.
-    fn redo(&mut self, last: i64) -> Result<(), IngestError> {
+    fn redo(&mut self, queue: &mut PartitionQueue, last: i64) -> Result<(), IngestError> {
         self.shared.metrics.ranges_redone.inc();
         loop {
             if self.stop.revoked.is_cancelled() || self.stop.draining.is_cancelled() {
@@ -77,7 +82,7 @@ impl Partition {
             }
             self.pulse.begin("redo", self.shared.limits.collect);
             // The log may end below `last`, where an operator deleted records: then that is the range.
-            match self.take(POLL, last)? {
+            match self.take(queue, POLL, last)? {
                 Taken::Record if self.last == Some(last) => break,
                 Taken::End(offset) if offset > last => break,
                 _ => {}
@@ -136,7 +141,7 @@ impl Partition {
         Ok(low)
     }
 
-    fn seek(&mut self, offset: Offset) -> Result<(), IngestError> {
+    fn seek(&mut self, queue: &mut PartitionQueue, offset: Offset) -> Result<(), IngestError> {
         self.insist("seek", |partition| {
             partition
                 .consumer
@@ -146,7 +151,7 @@ impl Partition {
                     source,
                 })
         })?;
-        self.queue.clear();
+        queue.clear();
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub enum Work {
     Decode,
 }
 
-/// Consumes everything once, with librdkafka's own defaults for its queues.
+/// Consumes everything once, with librdkafka's own limits for its queues.
 pub fn consume(stack: &Stack, backlog: &Backlog, work: Work) -> Result<Run> {
     let consumer: BaseConsumer = backlog
         .kafka
@@ -44,6 +44,8 @@ pub fn consume(stack: &Stack, backlog: &Backlog, work: Work) -> Result<Run> {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
+        // Else it looks again at a queue that was full only after a second.
+        .set("fetch.queue.backoff.ms", "10")
         .create()?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
