@@ -46,6 +46,8 @@ let
     '') (lib.attrNames (lib.filterAttrs (_: path: path != null) passwords))}
   '';
 
+  # Who reads the tables knows how they must be.
+  ingester = contrail.ingester.package or contrail.packages.flight-ingester;
   migrations = (pkgs.formats.toml { }).generate "clickhouse-migrate.toml" {
     clickhouse = {
       inherit url;
@@ -291,7 +293,7 @@ in
       serviceConfig = hardening.native // {
         Type = "oneshot";
         RemainAfterExit = true;
-        ExecStart = "${lib.getExe' contrail.packages.flight-ingester "flight-ingester"} --config ${migrations} migrate";
+        ExecStart = "${lib.getExe' ingester "flight-ingester"} --config ${migrations} migrate";
         DynamicUser = true;
         LoadCredential = "password:${cfg.users.admin.passwordFile}";
         Restart = "on-failure";
