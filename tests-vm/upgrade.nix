@@ -42,7 +42,7 @@ in
       units = lib.genAttrs changed (name: "${newer.systemd.units.${name}.unit}");
       describe = "${nodes.machine.services.apache-kafka.package}/bin/kafka-topics.sh --bootstrap-server ${contrail.endpoints.kafka} --describe --topic flight.positions";
     in
-    import ./lib/scenarios.nix { inherit lib; } [ "platform" "flow" "switching" ] ''
+    import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" "switching" ] ''
       platform = Platform(machine, contrail="${contrail.packages.contrail}/bin/contrail")
 
       start_all()

@@ -1,6 +1,7 @@
 """Switching a machine to a newer configuration."""
 
 from scenarios.platform import Node
+from scenarios.presence import present
 
 
 def switch(node: Node, toplevel: str, units: dict[str, str]) -> None:
@@ -10,11 +11,9 @@ def switch(node: Node, toplevel: str, units: dict[str, str]) -> None:
     folder of each, by its name.
     """
     program = f"{toplevel}/bin/switch-to-configuration"
-    status, _ = node.execute(f"test -x {program}")
-    if status == 0:
+    if present(node, program, "switching, units are replaced by hand"):
         node.succeed(f"{program} test >&2")
         return
-    node.log(f"LEFT OUT: switching: {program} is not on this machine; units are replaced by hand")
     for name, folder in units.items():
         node.succeed(f"cp {folder}/{name} /etc/systemd/system/{name}")
     node.succeed("systemctl daemon-reload")
