@@ -3,14 +3,10 @@
 {
   name = "recovery";
 
-  nodes.machine = {
-    imports = [
-      ../nixos/profiles/stack.nix
-      ./lib/pipeline-only.nix
-    ];
-    environment.etc."contrail-test/replay-token".text = "a token of the test\n";
-    services.contrail.producer.replayTokenFile = "/etc/contrail-test/replay-token";
-  };
+  nodes.machine.imports = [
+    ../nixos/profiles/stack.nix
+    ./lib/pipeline-only.nix
+  ];
 
   testScript =
     { nodes, ... }:

@@ -43,7 +43,7 @@ class Platform:
         ports: dict[str, int] | None = None,
         user: str = "default",
         password: str = "admin",
-        replay_token: str = "/etc/contrail-test/replay-token",
+        replay_token: str = "/run/contrail-credentials/replay-token",
     ) -> None:
         self.node = node
         self.contrail = contrail
