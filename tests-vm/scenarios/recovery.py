@@ -38,6 +38,7 @@ def survives_an_outage(platform: Platform, unit: str, seconds: int) -> None:
 
 def gaps_are_found_and_mended(platform: Platform) -> None:
     """Rows that are gone are named, and are there again once the producer was asked for them."""
+    platform.wait_for_rows(2000)
     assert platform.gaps() == []
     table = "flight_data.flight_positions"
     last = int(platform.query(f"SELECT max(source_offset) - 1000 FROM {table}"))
