@@ -3,7 +3,7 @@
 //! Every offset from where a source began to where its checkpoint stands must be in the tables or among
 //! the dead letters, unless it is on its way through Kafka still. What was looked for and found is not
 //! looked for again: rows are added and moved, and never taken away. So a check reads what is new since
-//! the last one and what was missing then, see [`ledger`].
+//! the last one and what was missing then, see `ledger.rs`.
 
 mod ledger;
 mod ranges;
