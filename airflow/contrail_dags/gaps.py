@@ -17,7 +17,7 @@ REPAIRS = "flight_data.repairs"
 # Exit codes of `contrail gaps`.
 NONE, SOME = 0, 1
 # Words by which the producer says that the source has a range no more.
-LOST = ("no longer", "expired", "not available", "before its beginning", "out of range")
+LOST = ("is before the beginning of source", "is not there any more")
 
 
 class GapsError(Exception):

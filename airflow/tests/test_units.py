@@ -195,6 +195,12 @@ class Gaps(unittest.TestCase):
         ' "first": 5, "last": 9, "count": 5, "from": null, "to": null, "where": "kafka"}]}'
     )
 
+    def test_what_is_lost_is_told_by_words_of_the_producer(self) -> None:
+        replay = pathlib.Path(__file__).parents[2] / "services/producer/src/replay"
+        code = "".join(path.read_text() for path in replay.glob("*.rs"))
+        for words in gaps.LOST:
+            self.assertIn(words, code)
+
     def test_gaps_are_read(self) -> None:
         self.assertEqual([gaps.Gap("s", 5, 9, 5, "", "", "kafka")], gaps.read(self.TEXT))
         for text in ("", "{}", '{"gaps": [{"source": "s"}]}', "[]"):
