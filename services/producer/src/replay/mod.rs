@@ -234,7 +234,7 @@ impl Replays {
         Ok(Self { shared })
     }
 
-    /// The HTTP calls, see [`http`].
+    /// The HTTP calls, see `http`.
     pub fn router(&self) -> axum::Router {
         http::router(self.clone())
     }
