@@ -24,17 +24,17 @@ const KILLS: usize = 20;
 /// A test that does not come to its kills within this time has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Places, and how many of a hundred passes are deadly. A body is passed once for each of its pieces, some
-/// dozens of times: it must not keep nearly every insert from being answered.
+/// Places, and how many of a hundred passes are deadly. A body is passed once for each of its pieces, more of
+/// them the larger the batch: it must not keep nearly every insert from being answered.
 const PRODUCER: [(&str, u32); 3] = [
     ("producer::in-transaction", 4),
     ("producer::before-commit", 14),
     ("producer::after-commit", 16),
 ];
 const INGESTER: [(&str, u32); 3] = [
-    ("ingester::after-range-commit", 10),
-    ("ingester::in-the-body", 1),
-    ("ingester::after-insert", 25),
+    ("ingester::after-range-commit", 8),
+    ("ingester::in-the-body", 4),
+    ("ingester::after-insert", 12),
 ];
 
 /// The programs that can be killed at named places.
