@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Places, and how many of a hundred passes are deadly. A body is passed once for each of its pieces, more of
 /// them the larger the batch: it must not keep nearly every insert from being answered.
 const PRODUCER: [(&str, u32); 3] = [
-    ("producer::in-transaction", 4),
-    ("producer::before-commit", 14),
-    ("producer::after-commit", 16),
+    ("producer::in-transaction", 2),
+    ("producer::before-commit", 20),
+    ("producer::after-commit", 24),
 ];
 const INGESTER: [(&str, u32); 3] = [
     ("ingester::after-range-commit", 8),
