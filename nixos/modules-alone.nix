@@ -9,6 +9,13 @@ let
   secret = "/run/secrets/secret";
   # The option of each module, and what must be given.
   modules = {
+    airflow = {
+      airflow = {
+        adminPasswordFile = secret;
+        clickhousePasswordFile = secret;
+      };
+      postgresql = { };
+    };
     akhq.akhq = { };
     clickhouse.clickhouse.users = lib.genAttrs [ "admin" "writer" "reader" ] (_: {
       passwordFile = secret;

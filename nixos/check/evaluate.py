@@ -33,6 +33,10 @@ EXPOSURE = {
     "flight-ingester": 2.0,
     "flight-mock": 2.0,
     "flight-producer": 2.0,
+    "airflow-api": 4.0,
+    "airflow-dag-processor": 4.0,
+    "airflow-migrate": 4.0,
+    "airflow-scheduler": 4.0,
     "akhq": 4.0,
     "apache-kafka": 4.0,
     "clickhouse": 4.0,
@@ -47,6 +51,8 @@ EXPOSURE = {
     "schema-registry": 4.0,
 }
 HOST = ".#nixosConfigurations.example"
+# It has every unit.
+STACK = ".#nixosConfigurations.stack"
 # What a configuration adds to the example host, and words that the refusal must have.
 REFUSED = {
     "a secret that is missing": (
@@ -279,7 +285,7 @@ def built(*attributes: str) -> list[pathlib.Path]:
 def files() -> None:
     """Generated files, by the programs that read them."""
     config = f"{HOST}.config"
-    units = built(*(f'{config}.systemd.units."{name}.service".unit' for name in EXPOSURE))
+    units = built(*(f'{STACK}.config.systemd.units."{name}.service".unit' for name in EXPOSURE))
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for name, unit in zip(EXPOSURE, units, strict=True):

@@ -103,6 +103,12 @@ let
   };
 in
 {
+  # Its database, and its user in ClickHouse.
+  imports = [
+    ./clickhouse.nix
+    ./postgresql.nix
+  ];
+
   options.services.contrail.airflow = {
     enable = lib.mkEnableOption "Apache Airflow with the DAGs that watch, repair and archive";
 
