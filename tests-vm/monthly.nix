@@ -19,7 +19,7 @@
     { nodes, ... }:
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "orchestration" ] ''
       platform = Platform(
-          machine, contrail="${nodes.machine.services.contrail.packages.contrail}/bin/contrail"
+          machine, contrail="${nodes.machine.services.contrail.command}/bin/contrail"
       )
       rows = 100_000
 

@@ -12,7 +12,7 @@
       program = package: name: "${package}/bin/${name}";
     in
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" ] ''
-      platform = Platform(machine, contrail="${program contrail.packages.contrail "contrail"}")
+      platform = Platform(machine, contrail="${program contrail.command "contrail"}")
 
       start_all()
 

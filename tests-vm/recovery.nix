@@ -12,7 +12,7 @@
     { nodes, ... }:
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "flow" "recovery" ] ''
       platform = Platform(
-          machine, contrail="${nodes.machine.services.contrail.packages.contrail}/bin/contrail"
+          machine, contrail="${nodes.machine.services.contrail.command}/bin/contrail"
       )
 
       start_all()

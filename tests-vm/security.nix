@@ -125,7 +125,7 @@ in
 
       with subtest("every event is accounted for, as docs/deploy.md does it"):
           account = "CONTRAIL_CLICKHOUSE__USER=admin CONTRAIL_CLICKHOUSE__PASSWORD=$(cat ${folder}/clickhouse-admin)"
-          admin = Platform(machine, contrail=f"{account} ${contrail.packages.contrail}/bin/contrail")
+          admin = Platform(machine, contrail=f"{account} ${contrail.command}/bin/contrail")
           assert admin.verify()["ok"]
 
       with subtest("secrets are readable for nobody else, and not in the store"):

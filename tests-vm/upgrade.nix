@@ -43,7 +43,7 @@ in
       describe = "${nodes.machine.services.apache-kafka.package}/bin/kafka-topics.sh --bootstrap-server ${contrail.endpoints.kafka} --describe --topic flight.positions";
     in
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" "switching" ] ''
-      platform = Platform(machine, contrail="${contrail.packages.contrail}/bin/contrail")
+      platform = Platform(machine, contrail="${contrail.command}/bin/contrail")
 
       start_all()
 

@@ -53,7 +53,6 @@ let
       PYTHONDONTWRITEBYTECODE = "1";
       # What `contrail` needs to look for events, as a task.
       CONTRAIL_STATE = "${home}/contrail";
-      CONTRAIL_KAFKA__EXTERNAL__BROKERS = contrail.endpoints.kafka;
       CONTRAIL_CLICKHOUSE__EXTERNAL__URL = contrail.endpoints.clickhouse;
       CONTRAIL_CLICKHOUSE__EXTERNAL__USER = user;
       CONTRAIL_CLICKHOUSE__EXTERNAL__PASSWORD_FILE = credential "clickhouse-password";
@@ -448,7 +447,7 @@ in
           # What tasks call.
           path = [
             config.systemd.package
-            contrail.packages.contrail
+            contrail.command
           ];
         };
         serviceConfig = {

@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 let
@@ -21,6 +22,18 @@ in
       type = types.lazyAttrsOf types.package;
       internal = true;
       description = "The packages of contrail's flake, built with the packages of this host.";
+    };
+
+    command = mkOption {
+      type = types.package;
+      internal = true;
+      readOnly = true;
+      default = pkgs.writeShellScriptBin "contrail" ''
+        export CONTRAIL_KAFKA__EXTERNAL__BROKERS="''${CONTRAIL_KAFKA__EXTERNAL__BROKERS:-${cfg.endpoints.kafka}}"
+        export CONTRAIL_REGISTRY__EXTERNAL__URL="''${CONTRAIL_REGISTRY__EXTERNAL__URL:-${cfg.endpoints.registry}}"
+        exec ${lib.getExe' cfg.packages.contrail "contrail"} "$@"
+      '';
+      description = "`contrail`, which knows where Kafka and the registry are, unless it is told otherwise.";
     };
 
     address = mkOption {

@@ -28,6 +28,6 @@ in
       enable = lib.mkDefault true;
     });
     # `contrail verify` and `contrail query`.
-    environment.systemPackages = [ cfg.packages.contrail ];
+    environment.systemPackages = [ cfg.command ];
   };
 }

@@ -27,6 +27,6 @@ in
     })
     // {
       # Test scripts call these by their paths in the store, so they must be there.
-      "contrail-test/packages".text = "${contrail.packages.contrail}\n";
+      "contrail-test/packages".text = "${contrail.command}\n";
     };
 }
