@@ -11,7 +11,6 @@ use super::Failure;
 use crate::components::Context;
 use crate::dead_letters::{Kept, Letter, Selection, letters, redrive};
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::verify::VerifySettings;
 
@@ -70,12 +69,7 @@ pub struct RedriveArgs {
 }
 
 pub fn run(layout: Layout, settings: Settings, command: &DlqCommand) -> Result<ExitCode, Failure> {
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: Default::default(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     let settings = VerifySettings::of(&context);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

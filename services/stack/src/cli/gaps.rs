@@ -9,7 +9,6 @@ use super::console::grouped;
 use crate::components::Context;
 use crate::gaps::{GapReport, Options, check};
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::verify::VerifySettings;
 
@@ -45,12 +44,7 @@ pub fn run(layout: Layout, settings: Settings, args: &GapsArgs) -> ExitCode {
 }
 
 fn report(layout: Layout, settings: Settings, args: &GapsArgs) -> Result<GapReport, Failure> {
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: Default::default(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     let settings = VerifySettings {
         wait: Duration::from_secs(args.wait),
         ..VerifySettings::of(&context)

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Failure;
 use crate::components::Context;
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::questions::questions;
 use crate::settings::Settings;
 use crate::warehouse::Warehouse;
@@ -54,12 +53,7 @@ pub fn query(layout: Layout, settings: Settings, args: &QueryArgs) -> Result<(),
         (_, false) => &question.plain,
     };
     let parameters = question.parameters(&args.parameters)?;
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: Default::default(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     let answer = Warehouse::new(&context).query(sql, &parameters, &args.format, LIMIT)?;
     print!("{answer}");
     Ok(())

@@ -13,7 +13,6 @@ use super::Failure;
 use crate::component::Component;
 use crate::components::Context;
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::stack::lock_state;
 use crate::verify::VerifySettings;
@@ -41,12 +40,7 @@ pub struct ResetArgs {
 }
 
 pub fn reset(layout: Layout, settings: Settings, args: &ResetArgs) -> Result<(), Failure> {
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: Default::default(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     let foreign = foreign(&context);
     if !foreign.is_empty() && !args.external && !args.keep_external {
         return Err(format!(

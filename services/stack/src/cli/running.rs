@@ -1,6 +1,5 @@
 //! Commands to a stack that runs.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Failure, component, console};
@@ -8,7 +7,6 @@ use crate::component::Component;
 use crate::components::{self, Context};
 use crate::control::{self, ControlError, Request};
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::ports;
 use crate::settings::Settings;
 use crate::supervisor::machine::State;
@@ -74,12 +72,7 @@ pub fn ask(layout: Layout, settings: Settings, verb: Verb, target: &Target) -> R
     }
     let running = control::send(&layout, &Request::Status)?;
     let offset = settings.port_offset;
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: PathBuf::new(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     for component in components {
         let runs = running
             .iter()

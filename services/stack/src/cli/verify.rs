@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Failure;
 use crate::components::Context;
 use crate::layout::Layout;
-use crate::parts::Parts;
 use crate::settings::Settings;
 use crate::verify::{Sample, VerifySettings, verify};
 
@@ -23,12 +22,7 @@ pub struct VerifyArgs {
 
 /// Prints the report; the exit code is 1 if anything is missing, doubled or changed.
 pub fn run(layout: Layout, settings: Settings, args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let context = Context {
-        parts: Parts::new(&layout.parts),
-        java: Default::default(),
-        settings,
-        layout,
-    };
+    let context = Context::to_ask(layout, settings);
     let settings = VerifySettings {
         sample: args.sample,
         wait: Duration::from_secs(args.wait),

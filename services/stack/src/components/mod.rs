@@ -45,6 +45,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// Enough to ask a stack. Nothing can be started with it: where Java is, is not known.
+    pub fn to_ask(layout: Layout, settings: Settings) -> Self {
+        Self {
+            parts: Parts::new(&layout.parts),
+            java: PathBuf::new(),
+            settings,
+            layout,
+        }
+    }
+
     /// A component's port, with the offset.
     pub fn port(&self, component: Component) -> u16 {
         ports::port(component, self.settings.port_offset)

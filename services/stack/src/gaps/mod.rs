@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::verify::kafka::Cluster;
 use crate::verify::tables::{ROWS, Tables, quoted};
-use crate::verify::{Range, VerifyError, VerifySettings, wait_until_ingested, without};
+use crate::verify::{Range, VerifyError, VerifySettings, settled, without};
 use ledger::Entry;
 use underway::Underway;
 
@@ -117,17 +117,7 @@ struct Missing {
 /// See [`VerifyError`]. Then nothing is remembered.
 pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapReport, VerifyError> {
     let began = std::time::Instant::now();
-    let cluster = Cluster::new(settings)?;
-    cluster.clone().blocking(|cluster| cluster.reach()).await?;
-    // The checkpoints first: all that they cover was committed to Kafka before they could be read.
-    let checkpoints = cluster
-        .clone()
-        .blocking(|cluster| cluster.checkpoints())
-        .await?;
-    if checkpoints.is_empty() {
-        return Err(VerifyError::NoCheckpoint(settings.checkpoint_topic.clone()));
-    }
-    let lags = wait_until_ingested(&cluster, settings.wait).await?;
+    let (cluster, checkpoints, lags) = settled(settings).await?;
     let underway = underway::look(&cluster, settings, &lags).await?;
     let letters = cluster
         .clone()

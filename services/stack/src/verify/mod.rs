@@ -160,17 +160,7 @@ pub enum VerifyError {
 /// See [`VerifyError`]. What the account finds is in the report, not an error.
 pub async fn verify(settings: &VerifySettings) -> Result<Report, VerifyError> {
     let began = Instant::now();
-    let cluster = Cluster::new(settings)?;
-    cluster.clone().blocking(|cluster| cluster.reach()).await?;
-    // The checkpoints first: all that they cover was committed to Kafka before they could be read.
-    let checkpoints = cluster
-        .clone()
-        .blocking(|cluster| cluster.checkpoints())
-        .await?;
-    if checkpoints.is_empty() {
-        return Err(VerifyError::NoCheckpoint(settings.checkpoint_topic.clone()));
-    }
-    let partitions = wait_until_ingested(&cluster, settings.wait).await?;
+    let (cluster, checkpoints, partitions) = settled(settings).await?;
     let letters = cluster
         .clone()
         .blocking(|cluster| cluster.dead_letters())
@@ -196,8 +186,27 @@ pub async fn verify(settings: &VerifySettings) -> Result<Report, VerifyError> {
     ))
 }
 
+/// The cluster, its checkpoints, and what the ingester has not closed of what they cover after it was
+/// waited for.
+pub(crate) async fn settled(
+    settings: &VerifySettings,
+) -> Result<(Cluster, Vec<SourceCheckpoint>, Vec<PartitionLag>), VerifyError> {
+    let cluster = Cluster::new(settings)?;
+    cluster.clone().blocking(|cluster| cluster.reach()).await?;
+    // The checkpoints first: all that they cover was committed to Kafka before they could be read.
+    let checkpoints = cluster
+        .clone()
+        .blocking(|cluster| cluster.checkpoints())
+        .await?;
+    if checkpoints.is_empty() {
+        return Err(VerifyError::NoCheckpoint(settings.checkpoint_topic.clone()));
+    }
+    let lags = wait_until_ingested(&cluster, settings.wait).await?;
+    Ok((cluster, checkpoints, lags))
+}
+
 /// Waits until the ingester has closed everything that was in Kafka when this began.
-pub(crate) async fn wait_until_ingested(
+async fn wait_until_ingested(
     cluster: &Cluster,
     wait: Duration,
 ) -> Result<Vec<PartitionLag>, VerifyError> {
