@@ -18,11 +18,14 @@ PYTHON = python3
 # Airflow with its providers, and the mail catcher: fetched when they are asked for.
 AIRFLOW = var/parts/airflow
 MAIL = var/parts/mail
+# Builders of Grafana's dashboards.
+GRAFANA = target/tools/grafana
 LINTERS = target/tools/python
-SCRIPTS = nixos/check tests-vm airflow
+SCRIPTS = nixos/check tests-vm airflow grafana
 
 .DEFAULT_GOAL := help
-.PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios soak bench lint nix-lint nix-check python-lint tools
+.PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios soak bench lint nix-lint nix-check python-lint tools \
+	dashboards observability-test
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,9 +75,22 @@ test: failpoints parts ## Run all tests.
 	$(CARGO) test --release --workspace
 	@$(MAKE) --no-print-directory scenarios
 	@$(MAKE) --no-print-directory airflow-test
+	@$(MAKE) --no-print-directory observability-test
 
 airflow-test: build parts airflow-parts ## Test the DAGs on a real Airflow and the local stack.
 	cd airflow/tests && ../../$(AIRFLOW)/bin/python -m unittest -v
+
+$(GRAFANA): grafana/requirements.txt
+	$(PYTHON) -m venv --clear $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes -r $<
+	@touch $@
+
+dashboards: $(GRAFANA) ## Write Grafana's dashboards anew from grafana/contrail_grafana.
+	$(GRAFANA)/bin/python grafana/generate.py
+
+observability-test: TOOLS += python3
+observability-test: build parts $(GRAFANA) ## Test every panel's question on the engine, with positions in it.
+	cd grafana/tests && $(PYTHON) -m unittest -v
 
 scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
 	$(PYTHON) tests-vm/local.py
@@ -107,12 +123,14 @@ $(LINTERS): nixos/check/requirements.txt
 nix-lint: tools $(NIXFMT) $(DEADNIX) ## Check what can be told of the Nix files without Nix.
 	$(PYTHON) nixos/check/lint.py target/tools/bin
 
-python-lint: $(LINTERS) airflow-parts ## Check the Python of the DAGs, the VM tests and nix-check.
+python-lint: $(LINTERS) $(GRAFANA) airflow-parts ## Check the Python of the DAGs, the dashboards, the VM tests and nix-check.
 	$(LINTERS)/bin/ruff format --check $(SCRIPTS)
 	$(LINTERS)/bin/ruff check $(SCRIPTS)
 	MYPYPATH=tests-vm $(LINTERS)/bin/mypy --strict tests-vm/local.py tests-vm/*/*.py nixos/check/*.py
 	MYPYPATH=airflow:tests-vm:airflow/tests $(LINTERS)/bin/mypy --strict --python-executable $(AIRFLOW)/bin/python \
 		airflow/contrail_dags airflow/dags airflow/tests
+	MYPYPATH=grafana:grafana/tests:airflow:tests-vm:airflow/tests $(LINTERS)/bin/mypy --strict --python-executable $(GRAFANA)/bin/python \
+		grafana/contrail_grafana grafana/generate.py grafana/tests
 
 # Needs tools from outside the project, see docs/nix.md.
 nix-check: nix-lint $(LINTERS) parts airflow-parts ## Evaluate the flake and run what its modules generate.

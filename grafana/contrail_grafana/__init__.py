@@ -1,0 +1,1 @@
+"""The dashboards of contrail, as code: `python generate.py` writes them to dashboards/."""
