@@ -124,8 +124,8 @@ async fn send_again(settings: Settings, request: replay::Request) -> anyhow::Res
                     "sending {} events of {} again: offsets {} to {}",
                     range.total(),
                     range.source,
-                    range.first,
-                    range.last
+                    range.first(),
+                    range.last()
                 );
             },
             |sent| {

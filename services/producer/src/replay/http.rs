@@ -10,11 +10,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::{ReplayError, Replays, Request, Wanted};
+use super::{Refusal, ReplayError, Replays, Request, Wanted};
 use crate::error::SessionError;
 
-/// A request is a few numbers.
-const MAX_BODY_BYTES: usize = 16 << 10;
+/// A request is a few numbers, or as many ranges as a replay may have.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
 pub(super) fn router(replays: Replays) -> Router {
     Router::new()
@@ -95,7 +95,7 @@ async fn ask(
     let asked = tokio::task::spawn_blocking(move || replays.ask(&wanted)).await;
     match asked {
         Ok(Ok(replay)) => (StatusCode::ACCEPTED, Json(replay)).into_response(),
-        Ok(Err(error)) => refuse(status_of(&error), &error.to_string()),
+        Ok(Err(error)) => refuse_for(&error),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -108,6 +108,19 @@ fn status_of(error: &ReplayError) -> StatusCode {
             StatusCode::INTERNAL_SERVER_ERROR
         }
         _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Where the source begins later than what was asked for, who asks is told where.
+fn refuse_for(error: &ReplayError) -> Response {
+    let (status, why) = (status_of(error), error.to_string());
+    match error {
+        ReplayError::Refused(Refusal::BeforeBeginning { begins_at, .. }) => (
+            status,
+            Json(json!({ "error": why, "begins_at": begins_at })),
+        )
+            .into_response(),
+        _ => refuse(status, &why),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::session::now_ms;
 use crate::settings::Settings;
 use crate::source::Origin;
 
-pub use range::{Refusal, Request, Wanted};
+pub use range::{Events, MOST_PIECES, Refusal, Request, Wanted};
 
 /// Replays that may wait for their turn.
 const MOST_WAITING: usize = 100;
@@ -83,21 +83,39 @@ pub enum ReplayError {
     Start(String),
 }
 
-/// Events that can be sent again: both ends are included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// Name of the source.
-    pub source: String,
+/// Consecutive offsets: both ends are included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
     /// First offset.
     pub first: i64,
     /// Last offset.
     pub last: i64,
 }
 
+/// Events that can be sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// Name of the source.
+    pub source: String,
+    /// At least one; in their order, with others between them.
+    pub pieces: Vec<Piece>,
+}
+
 impl Range {
+    /// First offset of all.
+    pub fn first(&self) -> i64 {
+        self.pieces.first().map_or(0, |piece| piece.first)
+    }
+
+    /// Last offset of all.
+    pub fn last(&self) -> i64 {
+        self.pieces.last().map_or(-1, |piece| piece.last)
+    }
+
     /// Number of events.
     pub fn total(&self) -> u64 {
-        u64::try_from(self.last - self.first + 1).unwrap_or(0)
+        let count = |piece: &Piece| u64::try_from(piece.last - piece.first + 1).unwrap_or(0);
+        self.pieces.iter().map(count).sum()
     }
 }
 
@@ -124,6 +142,8 @@ pub struct Replay {
     pub first: i64,
     /// Last offset.
     pub last: i64,
+    /// Ranges of offsets from the first to the last.
+    pub ranges: usize,
     /// What it is at.
     pub state: State,
     /// Events that are in Kafka again.
@@ -192,8 +212,10 @@ struct Shared {
 struct Book {
     /// The newest last.
     replays: VecDeque<Replay>,
-    /// Ids of those that wait for their turn.
-    waiting: VecDeque<String>,
+    /// Those that wait for their turn, by their ids.
+    waiting: VecDeque<(String, Range)>,
+    /// The one that is being sent.
+    sending: Option<(String, Range)>,
     /// The working thread has ended.
     over: bool,
 }
@@ -205,12 +227,9 @@ impl Book {
 
     /// One that is about the same events and is not over.
     fn running(&self, range: &Range) -> Option<Replay> {
-        let same = |replay: &&Replay| {
-            replay.state == State::Running
-                && replay.source == range.source
-                && (replay.first, replay.last) == (range.first, range.last)
-        };
-        self.replays.iter().find(same).cloned()
+        let mut open = self.sending.iter().chain(&self.waiting);
+        let (id, _) = open.find(|(_, other)| other == range)?;
+        self.replays.iter().find(|replay| replay.id == *id).cloned()
     }
 }
 
@@ -256,20 +275,20 @@ impl Replays {
         if book.waiting.len() >= MOST_WAITING {
             return Err(ReplayError::TooMany);
         }
-        let total = range.total();
         let replay = Replay {
             id: uuid::Uuid::new_v4().to_string(),
-            source: range.source,
-            first: range.first,
-            last: range.last,
+            source: range.source.clone(),
+            first: range.first(),
+            last: range.last(),
+            ranges: range.pieces.len(),
             state: State::Running,
             sent: 0,
-            total,
+            total: range.total(),
             error: None,
             requested_at: format_instant_ms(now_ms()),
             finished_at: None,
         };
-        book.waiting.push_back(replay.id.clone());
+        book.waiting.push_back((replay.id.clone(), range));
         book.replays.push_back(replay.clone());
         if book.replays.len() > MOST_REMEMBERED + MOST_WAITING {
             let is_over = |replay: &Replay| replay.state != State::Running;
@@ -320,8 +339,9 @@ impl Shared {
             tracing::info!(
                 replay = id,
                 source = range.source,
-                first = range.first,
-                last = range.last,
+                first = range.first(),
+                last = range.last(),
+                ranges = range.pieces.len(),
                 "replay begins"
             );
             let sent = work::send(&self.cx, &range, |sent| {
@@ -333,8 +353,8 @@ impl Shared {
             });
             self.finish(&id, sent.err());
         }
-        let waiting: Vec<String> = self.book().waiting.drain(..).collect();
-        for id in waiting {
+        let waiting: Vec<_> = self.book().waiting.drain(..).collect();
+        for (id, _) in waiting {
             self.finish(&id, Some(SessionError::Stopped.into()));
         }
         self.book().over = true;
@@ -348,15 +368,9 @@ impl Shared {
             if self.cx.shutdown.is_requested() {
                 return None;
             }
-            if let Some(id) = book.waiting.pop_front()
-                && let Some(replay) = book.get_mut(&id)
-            {
-                let range = Range {
-                    source: replay.source.clone(),
-                    first: replay.first,
-                    last: replay.last,
-                };
-                return Some((id, range));
+            if let Some(next) = book.waiting.pop_front() {
+                book.sending = Some(next.clone());
+                return Some(next);
             }
             let wait = self.changed.wait_timeout(book, LOOK);
             (book, _) = wait.unwrap_or_else(PoisonError::into_inner);
@@ -365,6 +379,7 @@ impl Shared {
 
     fn finish(&self, id: &str, error: Option<ReplayError>) {
         let mut book = self.book();
+        book.sending.take_if(|(sending, _)| sending == id);
         let Some(replay) = book.get_mut(id) else {
             return;
         };

@@ -4,20 +4,27 @@ use flight::calendar::{format_instant_ms, parse_instant};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Range, ReplayError, times};
+use super::{Piece, Range, ReplayError, times};
 use crate::checkpoints::{self, Until};
 use crate::service::Context;
 
-/// What is asked for: both ends are included.
+/// Ranges of offsets that one replay may have.
+pub const MOST_PIECES: usize = 20_000;
+
+/// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// By offsets in the source.
-    Offsets {
-        /// First offset.
-        first: i64,
-        /// Last offset.
-        last: i64,
-    },
+pub struct Wanted {
+    /// The source that it has to be. Without it, the one that the producer reads.
+    pub source: Option<String>,
+    /// Its events.
+    pub events: Events,
+}
+
+/// Events of a source: both ends are included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Events {
+    /// By offsets: ranges in their order, apart from each other.
+    Offsets(Vec<Piece>),
     /// By the times at which the source placed the events.
     Times {
         /// Not before, in milliseconds UTC.
@@ -27,10 +34,16 @@ pub enum Wanted {
     },
 }
 
-/// The same, as it is written: either both offsets or both times.
+/// The same, as it is written: both offsets, many of them, or both times.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
+    /// Send nothing unless this is the name of the source.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Many ranges, each by its first and its last offset; only by HTTP.
+    #[arg(skip)]
+    pub ranges: Option<Vec<(i64, i64)>>,
     /// First offset.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub first: Option<i64>,
@@ -50,8 +63,21 @@ pub struct Request {
 #[non_exhaustive]
 pub enum Refusal {
     /// Neither the one nor the other.
-    #[error("give first and last (offsets), or from and to (instants), and not both")]
+    #[error(
+        "give first and last (offsets), or from and to (instants), or by HTTP ranges, and not two of these"
+    )]
     Shape,
+    /// More ranges than one replay may have, or none.
+    #[error("{0} ranges: give 1 to {MOST_PIECES}, and ask for the others afterwards")]
+    Count(usize),
+    /// The producer reads another source.
+    #[error("source {wanted} is not there any more: the producer reads {name}")]
+    AnotherSource {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        name: String,
+    },
     /// Not an instant.
     #[error("{name}: {why}")]
     Instant {
@@ -79,6 +105,8 @@ pub enum Refusal {
         name: String,
         /// The first that it can give.
         origin: String,
+        /// Its offset.
+        begins_at: i64,
     },
     /// Not sent yet: the producer itself will send it.
     #[error(
@@ -116,27 +144,21 @@ impl TryFrom<Request> for Wanted {
     fn try_from(request: Request) -> Result<Self, Refusal> {
         let instant =
             |name, text: String| parse_instant(&text).map_err(|why| Refusal::Instant { name, why });
-        match request {
-            Request {
-                first: Some(first),
-                last: Some(last),
-                from: None,
-                to: None,
-            } => {
-                if first > last {
-                    return Err(Refusal::Reversed {
-                        first: first.to_string(),
-                        last: last.to_string(),
-                    });
-                }
-                Ok(Self::Offsets { first, last })
-            }
-            Request {
-                first: None,
-                last: None,
-                from: Some(from),
-                to: Some(to),
-            } => {
+        let Request {
+            source,
+            ranges,
+            first,
+            last,
+            from,
+            to,
+        } = request;
+        if first.is_some() != last.is_some() || from.is_some() != to.is_some() {
+            return Err(Refusal::Shape);
+        }
+        let events = match (ranges, first.zip(last), from.zip(to)) {
+            (Some(ranges), None, None) => Events::Offsets(pieces(ranges)?),
+            (None, Some(range), None) => Events::Offsets(pieces(vec![range])?),
+            (None, None, Some((from, to))) => {
                 let (from_ms, to_ms) = (instant("from", from)?, instant("to", to)?);
                 if from_ms > to_ms {
                     return Err(Refusal::Reversed {
@@ -144,16 +166,48 @@ impl TryFrom<Request> for Wanted {
                         last: format_instant_ms(to_ms),
                     });
                 }
-                Ok(Self::Times { from_ms, to_ms })
+                Events::Times { from_ms, to_ms }
             }
-            _ => Err(Refusal::Shape),
+            _ => return Err(Refusal::Shape),
+        };
+        Ok(Self { source, events })
+    }
+}
+
+/// Ranges in their order; those that overlap, or have nothing between them, are one.
+fn pieces(mut ranges: Vec<(i64, i64)>) -> Result<Vec<Piece>, Refusal> {
+    if !(1..=MOST_PIECES).contains(&ranges.len()) {
+        return Err(Refusal::Count(ranges.len()));
+    }
+    ranges.sort_unstable();
+    let mut pieces: Vec<Piece> = Vec::new();
+    for (first, last) in ranges {
+        if first > last {
+            return Err(Refusal::Reversed {
+                first: first.to_string(),
+                last: last.to_string(),
+            });
+        }
+        match pieces.last_mut() {
+            Some(before) if first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(last);
+            }
+            _ => pieces.push(Piece { first, last }),
         }
     }
+    Ok(pieces)
 }
 
 /// Finds the offsets, and makes sure that each of them was sent and can be sent again.
 pub(super) fn resolve(cx: &Context, wanted: &Wanted) -> Result<Range, ReplayError> {
     let source = cx.wait(cx.origin.describe(&cx.http, &cx.settings.source))?;
+    if let Some(wanted) = wanted.source.as_ref().filter(|name| **name != source.name) {
+        return Err(Refusal::AnotherSource {
+            wanted: wanted.clone(),
+            name: source.name,
+        }
+        .into());
+    }
     let found = checkpoints::read(cx, &source.name, Until::Stable)?;
     let Some(checkpoint) = found.ours else {
         return Err(Refusal::NeverSent { name: source.name }.into());
@@ -163,19 +217,26 @@ pub(super) fn resolve(cx: &Context, wanted: &Wanted) -> Result<Range, ReplayErro
     if end <= source.origin {
         return Err(Refusal::NeverSent { name: source.name }.into());
     }
-    let (first, last) = match *wanted {
-        Wanted::Offsets { first, last } => (first, last),
-        Wanted::Times { from_ms, to_ms } => {
+    let pieces = match &wanted.events {
+        Events::Offsets(pieces) => pieces.clone(),
+        Events::Times { from_ms, to_ms } => {
             let log = times::Log::new(cx, &source.name);
-            log.offsets(source.origin, end, from_ms, to_ms)?
+            let (first, last) = log.offsets(source.origin, end, *from_ms, *to_ms)?;
+            vec![Piece { first, last }]
         }
     };
-    check(&source.name, source.origin, end, first, last)?;
-    Ok(Range {
+    let range = Range {
         source: source.name,
-        first,
-        last,
-    })
+        pieces,
+    };
+    check(
+        &range.source,
+        source.origin,
+        end,
+        range.first(),
+        range.last(),
+    )?;
+    Ok(range)
 }
 
 /// `end`: the first offset that cannot be sent again.
@@ -185,6 +246,7 @@ fn check(name: &str, origin: i64, end: i64, first: i64, last: i64) -> Result<(),
             what: format!("offset {first}"),
             name: name.to_owned(),
             origin: format!("offset {origin}"),
+            begins_at: origin,
         });
     }
     if last >= end {
@@ -206,22 +268,41 @@ mod tests {
         request.try_into()
     }
 
+    fn wanted(events: Events) -> Result<Wanted, Refusal> {
+        let source = None;
+        Ok(Wanted { source, events })
+    }
+
+    fn offsets(pieces: &[(i64, i64)]) -> Result<Wanted, Refusal> {
+        let piece = |(first, last): &(i64, i64)| Piece {
+            first: *first,
+            last: *last,
+        };
+        wanted(Events::Offsets(pieces.iter().map(piece).collect()))
+    }
+
     #[test]
     fn offsets_or_times_and_not_both() {
+        assert_eq!(read(r#"{"first":5,"last":5}"#), offsets(&[(5, 5)]));
+        // Whatever their order; none is sent twice.
         assert_eq!(
-            read(r#"{"first":5,"last":5}"#),
-            Ok(Wanted::Offsets { first: 5, last: 5 })
+            read(r#"{"ranges":[[9,12],[1,2],[3,4],[11,20]]}"#),
+            offsets(&[(1, 4), (9, 20)])
         );
         assert_eq!(
             read(r#"{"from":"2026-01-01T00:00:00Z","to":"2026-01-01T00:00:01Z"}"#),
-            Ok(Wanted::Times {
+            wanted(Events::Times {
                 from_ms: 1_767_225_600_000,
                 to_ms: 1_767_225_601_000
             })
         );
+        let named = read(r#"{"source":"mock","first":5,"last":5}"#).unwrap();
+        assert_eq!(named.source.as_deref(), Some("mock"));
         for json in [
             "{}",
             r#"{"first":5}"#,
+            r#"{"ranges":[[1,2]],"first":5}"#,
+            r#"{"ranges":[[1,2]],"first":5,"last":6}"#,
             r#"{"first":5,"to":"2026-01-01T00:00:00Z"}"#,
             r#"{"first":1,"last":2,"from":"2026-01-01T00:00:00Z","to":"2026-01-01T00:00:00Z"}"#,
         ] {
@@ -233,6 +314,8 @@ mod tests {
     #[test]
     fn what_makes_no_range_is_named() {
         let message = |json: &str| read(json).unwrap_err().to_string();
+        assert!(message(r#"{"ranges":[]}"#).starts_with("0 ranges"));
+        assert!(message(r#"{"ranges":[[1,2],[9,8]]}"#).contains("reversed: 9 is after 8"));
         assert!(message(r#"{"first":9,"last":8}"#).contains("reversed: 9 is after 8"));
         assert!(message(r#"{"from":"noon","to":"2026-01-01T00:00:00Z"}"#).starts_with("from: "));
         let reversed = message(r#"{"from":"2026-01-02T00:00:00Z","to":"2026-01-01T00:00:00Z"}"#);

@@ -41,6 +41,7 @@ impl<'a> Log<'a> {
                 what: format_instant_ms(from_ms),
                 name: name(),
                 origin: format!("offset {origin}, of {}", format_instant_ms(begins_ms)),
+                begins_at: origin,
             }
             .into());
         }

@@ -6,7 +6,7 @@ use flight::avro::{POSITION_SCHEMA, SUBJECT};
 
 use super::pace::Pace;
 use super::sender::Sender;
-use super::{Range, ReplayError};
+use super::{Piece, Range, ReplayError};
 use crate::encode::{Outcome, RecordEncoder};
 use crate::error::SessionError;
 use crate::kafka_client::MessageLimits;
@@ -15,7 +15,9 @@ use crate::session::{is_remote, now_ms, source_letter};
 use crate::source::{Batch, Feed};
 
 /// After so many events, Kafka is waited for.
-const CHUNK: u64 = 20_000;
+const CHUNK: i64 = 20_000;
+/// Events between two pieces that are rather not read.
+const FAR: i64 = 200_000;
 /// Longest wait for the source or the registry.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether the process is to end.
@@ -32,27 +34,34 @@ pub(super) fn send(
         cx.wait(cx.registry.register(SUBJECT, POSITION_SCHEMA))
     })?;
     let sender = Sender::new(cx, limits)?;
-    let encoder = RecordEncoder::new(schema_id, &range.source, limits.record);
+    let encoder = || RecordEncoder::new(schema_id, &range.source, limits.record);
     let pace = Pace {
         share: cx.settings.replay.share,
         max_events_per_s: cx.settings.replay.max_events_per_s,
     };
-    let mut feed = Feed::start(cx, encoder, range.first);
-    let (mut next, mut sent) = (range.first, 0);
+    let mut feed = Feed::start(cx, encoder(), range.first());
+    let (mut next, mut acknowledged) = (range.first(), range.first());
+    let (mut sent, mut written) = (0, 0);
+    let mut pieces = range.pieces.as_slice();
     let mut began = Instant::now();
-    while next <= range.last {
+    while let Some(piece) = pieces.first() {
+        if piece.first - next > FAR {
+            feed = Feed::start(cx, encoder(), piece.first);
+            acknowledged = piece.first;
+        }
         let batch = self::next(cx, &mut feed, &range.source, PATIENCE)?;
-        next = write(&sender, range, &batch)?;
-        let written = u64::try_from(next - range.first).unwrap_or(0);
-        if written - sent < CHUNK && next <= range.last {
+        written += write(&sender, range, &mut pieces, &batch)?;
+        next = batch.records.end();
+        if next - acknowledged < CHUNK && !pieces.is_empty() {
             continue;
         }
         sender.flush()?;
         feed.acknowledge(next);
+        acknowledged = next;
         let rest = pace.rest(written - sent, began.elapsed());
         sent = written;
         progress(sent);
-        if next <= range.last {
+        if !pieces.is_empty() {
             pause(cx, rest)?;
         }
         began = Instant::now();
@@ -60,15 +69,25 @@ pub(super) fn send(
     Ok(())
 }
 
-/// Writes what a batch has of the range; the offset that comes next.
-fn write(sender: &Sender<'_>, range: &Range, batch: &Batch) -> Result<i64, ReplayError> {
+/// Writes what a batch has of the pieces, which are cut by what is behind; how many events that was.
+fn write(
+    sender: &Sender<'_>,
+    range: &Range,
+    pieces: &mut &[Piece],
+    batch: &Batch,
+) -> Result<u64, ReplayError> {
     let at_ms = batch.header.at_ms;
     let observed = is_remote(at_ms, now_ms()).then(|| at_ms.to_string());
     let headers = Sender::headers(observed.as_deref());
-    let mut next = batch.header.first;
+    let mut written = 0;
     for (offset, outcome) in batch.records.iter() {
-        if offset > range.last {
-            break;
+        if pieces.first().is_some_and(|piece| piece.last < offset) {
+            *pieces = &pieces[1..];
+        }
+        match pieces.first() {
+            None => break,
+            Some(piece) if offset < piece.first => continue,
+            Some(_) => written += 1,
         }
         match outcome {
             Outcome::Position { key, value } => sender.position(key, value, &headers)?,
@@ -82,9 +101,14 @@ fn write(sender: &Sender<'_>, range: &Range, batch: &Batch) -> Result<i64, Repla
                 ))?;
             }
         }
-        next = offset + 1;
     }
-    Ok(next)
+    if pieces
+        .first()
+        .is_some_and(|piece| piece.last < batch.records.end())
+    {
+        *pieces = &pieces[1..];
+    }
+    Ok(written)
 }
 
 /// The next batch of a feed, waiting while the source is away.

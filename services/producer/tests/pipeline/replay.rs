@@ -154,6 +154,15 @@ async fn one_that_cannot_be_sent_is_refused_and_sends_nothing() {
             r#"{"first":1}"#,
             "first and last (offsets), or from and to (instants)",
         ),
+        (r#"{"ranges":[]}"#, "0 ranges: give 1 to 20000"),
+        (
+            r#"{"ranges":[[0,3],[490,500]]}"#,
+            "offset 500 is beyond what was sent",
+        ),
+        (
+            r#"{"source":"another","first":1,"last":2}"#,
+            "source another is not there any more: the producer reads refused",
+        ),
         (r#"{"first":1,"last":2,"lsat":3}"#, "lsat"),
         ("[", "JSON"),
     ] {
@@ -164,6 +173,8 @@ async fn one_that_cannot_be_sent_is_refused_and_sends_nothing() {
             "{body}: {status} {said}"
         );
     }
+    let (_, answer) = producer.ask("POST", "/v1/replays", TOKEN, r#"{"first":-1,"last":5}"#);
+    assert_eq!(answer["begins_at"], 0, "{answer}");
     for token in ["", "open", "open sesame!"] {
         for (method, path) in [
             ("POST", "/v1/replays"),
@@ -214,6 +225,41 @@ async fn one_that_cannot_be_sent_is_refused_and_sends_nothing() {
         code == Some(2) && wrong.contains("replay.token_file"),
         "{wrong}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_ranges_are_one_replay_and_nothing_between_them_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Source::start("many", 0).await;
+    let (settings, _) = with_token("many", &source, &directory).await;
+    source.grow_to(260_000);
+    let producer = Producer::start(&settings);
+    producer.wait_until_committed(260_000);
+    // Near ones, and one so far away that what lies between is not read.
+    let body = r#"{"source":"many","ranges":[[250000,250004],[20,20],[5,9],[8,10],[40000,65000],[259999,259999]]}"#;
+    let done = producer.wait_for_replay(&producer.replay(body));
+    let wanted = [
+        5..11,
+        20..21,
+        40_000..65_001,
+        250_000..250_005,
+        259_999..260_000,
+    ];
+    let total: i64 = wanted.iter().map(|range| range.end - range.start).sum();
+    assert_eq!(
+        (
+            &done["state"],
+            &done["sent"],
+            &done["total"],
+            &done["ranges"]
+        ),
+        (&"done".into(), &total.into(), &total.into(), &5.into()),
+        "{done}"
+    );
+    let expected: Vec<u32> = (0..260_000)
+        .map(|offset| 1 + u32::from(wanted.iter().any(|range| range.contains(&offset))))
+        .collect();
+    assert!(counts(&settings, "many") == expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
