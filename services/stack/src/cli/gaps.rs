@@ -25,6 +25,12 @@ pub struct GapsArgs {
     /// Look for every event, and not only for those that are new since the last check, or were missing then.
     #[arg(long)]
     full: bool,
+    /// Leave out what `repair_gaps` of Airflow knows that the source itself has no more.
+    #[arg(long)]
+    skip_lost: bool,
+    /// Do not look in Kafka for what is missing, nor say where it is missing first.
+    #[arg(long)]
+    quick: bool,
     /// Longest wait, in seconds, until the ingester has caught up with what is in Kafka now. What it has
     /// not taken by then counts as on its way.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
@@ -53,7 +59,12 @@ fn report(layout: Layout, settings: Settings, args: &GapsArgs) -> Result<GapRepo
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let report = runtime.block_on(check(&settings, Options { full: args.full }))?;
+    let options = Options {
+        full: args.full,
+        skip_lost: args.skip_lost,
+        quick: args.quick,
+    };
+    let report = runtime.block_on(check(&settings, options))?;
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => print!("{}", text(&report)),
@@ -75,14 +86,16 @@ fn text(report: &GapReport) -> String {
         let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "?".to_owned());
         let _ = writeln!(
             text,
-            "  {} to {} ({} events, {} to {}) of {}, not in {}",
+            "  {} to {} ({} events, {} to {}) of {}{}",
             gap.first,
             gap.last,
             grouped(gap.count),
             time(&gap.from),
             time(&gap.to),
             gap.source,
-            gap.place.name()
+            gap.place
+                .map(|place| format!(", not in {}", place.name()))
+                .unwrap_or_default()
         );
     }
     text

@@ -12,6 +12,9 @@ use crate::verify::{Range, VerifyError};
 /// The table, made by the ingester's migrations.
 const LEDGER: &str = "flight_data.gap_checks";
 
+/// What became of ranges that were missing, made by the same.
+const REPAIRS: &str = "flight_data.repairs";
+
 /// What is known of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -53,6 +56,23 @@ pub(super) async fn last(tables: &Tables, source: &str) -> Result<Option<Entry>,
             .collect(),
     };
     Ok(rows.into_iter().next().map(entry))
+}
+
+/// What `repair_gaps` of Airflow has written down as lost, in order and apart from each other.
+pub(super) async fn lost(tables: &Tables, source: &str) -> Result<Vec<Range>, VerifyError> {
+    let sql = format!(
+        "SELECT toInt64(first), toInt64(last) FROM {REPAIRS} FINAL \
+         WHERE source = {} AND state = 'lost' ORDER BY first, last",
+        quoted(source)
+    );
+    let mut lost: Vec<Range> = Vec::new();
+    for (first, last) in tables.ask::<(i64, i64)>("what is lost", &sql).await? {
+        match lost.last_mut() {
+            Some(before) if first <= before.last + 1 => before.last = before.last.max(last),
+            _ => lost.push(Range { first, last }),
+        }
+    }
+    Ok(lost)
 }
 
 /// Remembers an entry. Where that cannot be, the next check reads more: no reason to keep from anyone what

@@ -36,6 +36,10 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Look for everything, whatever earlier checks have found.
     pub full: bool,
+    /// Leave out what is known to be lost: the source itself has it no more.
+    pub skip_lost: bool,
+    /// Do not look in Kafka for what is missing: [`Gap::place`] is not known then.
+    pub quick: bool,
 }
 
 /// What was found.
@@ -80,9 +84,9 @@ pub struct Gap {
     pub from: Option<String>,
     /// Time of the event behind the gap, where that is in the tables.
     pub to: Option<String>,
-    /// Where it is missing.
+    /// Where it is missing, if that was looked for.
     #[serde(rename = "where")]
-    pub place: Where,
+    pub place: Option<Where>,
 }
 
 /// Where events are missing first on their way.
@@ -128,7 +132,11 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
     let (mut sources, mut missing) = (Vec::new(), Vec::new());
     for checkpoint in &checkpoints {
         let dead = letters.by_source.get(&checkpoint.source).unwrap_or(&empty);
-        let (entry, gaps) = check_source(&tables, checkpoint, dead, &underway, options).await?;
+        let (entry, mut gaps) = check_source(&tables, checkpoint, dead, &underway, options).await?;
+        if options.skip_lost && !gaps.is_empty() {
+            let lost = ledger::lost(&tables, &checkpoint.source).await?;
+            gaps = ranges::outside(&gaps, &lost);
+        }
         sources.push(SourceCheck {
             source: checkpoint.source.clone(),
             begin: entry.begin,
@@ -140,7 +148,7 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
             ranges: gaps,
         });
     }
-    let gaps = describe(&tables, &cluster, settings, &missing).await?;
+    let gaps = describe(&tables, &cluster, settings, &missing, options).await?;
     Ok(GapReport {
         missing: sources.iter().map(|source| source.missing).sum(),
         sources,
@@ -219,6 +227,7 @@ async fn describe(
     cluster: &Cluster,
     settings: &VerifySettings,
     missing: &[Missing],
+    options: Options,
 ) -> Result<Vec<Gap>, VerifyError> {
     let mut gaps = Vec::new();
     for Missing { source, ranges } in missing {
@@ -227,11 +236,20 @@ async fn describe(
             continue;
         }
         let times = times_beside(tables, source, ranges).await?;
-        // Nothing is in Kafka before its time, but for clocks that disagree.
-        let since_ms = times.iter().map(|(from, _)| *from).min().flatten();
-        let in_kafka = underway::in_kafka(cluster, settings, source, ranges, since_ms).await?;
+        let in_kafka = match options.quick {
+            true => None,
+            false => {
+                // Nothing is in Kafka before its time, but for clocks that disagree.
+                let since_ms = times.iter().map(|(from, _)| *from).min().flatten();
+                Some(underway::in_kafka(cluster, settings, source, ranges, since_ms).await?)
+            }
+        };
         for (range, (from, to)) in ranges.iter().zip(times) {
-            for (piece, place) in pieces(*range, &in_kafka) {
+            let pieces = match &in_kafka {
+                Some(in_kafka) => pieces(*range, in_kafka),
+                None => vec![(*range, None)],
+            };
+            for (piece, place) in pieces {
                 gaps.push(Gap {
                     source: source.clone(),
                     first: piece.first,
@@ -249,19 +267,19 @@ async fn describe(
 }
 
 /// A missing range, cut where it changes whether Kafka has the events.
-fn pieces(range: Range, in_kafka: &BTreeSet<i64>) -> Vec<(Range, Where)> {
+fn pieces(range: Range, in_kafka: &BTreeSet<i64>) -> Vec<(Range, Option<Where>)> {
     let absent = without(&[range], in_kafka);
     let mut pieces = Vec::new();
     let mut due = range.first;
-    let present = |first: i64, last: i64, pieces: &mut Vec<(Range, Where)>| {
+    let present = |first: i64, last: i64, pieces: &mut Vec<(Range, Option<Where>)>| {
         if first <= last {
-            pieces.push((Range { first, last }, Where::Clickhouse));
+            pieces.push((Range { first, last }, Some(Where::Clickhouse)));
         }
     };
     for piece in absent {
         present(due, piece.first - 1, &mut pieces);
         due = piece.last + 1;
-        pieces.push((piece, Where::Kafka));
+        pieces.push((piece, Some(Where::Kafka)));
     }
     present(due, range.last, &mut pieces);
     pieces
@@ -308,7 +326,7 @@ mod tests {
         let cut = |in_kafka: &[i64]| -> Vec<(i64, i64, &str)> {
             pieces(range, &in_kafka.iter().copied().collect())
                 .into_iter()
-                .map(|(piece, place)| (piece.first, piece.last, place.name()))
+                .map(|(piece, place)| (piece.first, piece.last, place.map_or("", Where::name)))
                 .collect()
         };
         assert_eq!(cut(&[]), [(5, 12, "kafka")]);

@@ -27,6 +27,39 @@ pub(super) fn common(left: &[Range], right: &[Range]) -> Vec<Range> {
     common
 }
 
+/// What of the ranges is in none of the others.
+pub(super) fn outside(ranges: &[Range], others: &[Range]) -> Vec<Range> {
+    let mut outside = Vec::new();
+    let mut others = others.iter().peekable();
+    for range in ranges {
+        let mut first = range.first;
+        while let Some(other) = others.peek() {
+            if other.first > range.last {
+                break;
+            }
+            if first < other.first {
+                outside.push(Range {
+                    first,
+                    last: other.first - 1,
+                });
+            }
+            first = first.max(other.last + 1);
+            // One that reaches farther may meet the next range too.
+            if other.last > range.last {
+                break;
+            }
+            others.next();
+        }
+        if first <= range.last {
+            outside.push(Range {
+                first,
+                last: range.last,
+            });
+        }
+    }
+    outside
+}
+
 /// Whether an offset is in one of the ranges.
 pub(super) fn contains(ranges: &[Range], offset: i64) -> bool {
     let next = ranges.partition_point(|range| range.last < offset);
@@ -54,6 +87,18 @@ mod tests {
             ranges(&[(5, 9), (20, 22), (25, 26), (29, 29), (40, 40)])
         );
         assert_eq!(common(&left, &[]), []);
+    }
+
+    #[test]
+    fn what_is_outside_of_others() {
+        let all = ranges(&[(0, 9), (20, 29), (40, 40)]);
+        assert_eq!(outside(&all, &[]), all);
+        let others = ranges(&[(3, 4), (8, 21), (25, 25), (29, 40), (50, 60)]);
+        assert_eq!(
+            outside(&all, &others),
+            ranges(&[(0, 2), (5, 7), (22, 24), (26, 28)])
+        );
+        assert_eq!(outside(&all, &ranges(&[(0, 100)])), []);
     }
 
     #[test]

@@ -150,6 +150,23 @@ fn what_is_missing_is_told_and_sent_again() {
     );
     // What was missing then is.
     assert_eq!(gaps(&stack, &[]).0, 1);
+    // What is known to be lost is left out, if so asked, and Kafka is not read to tell the place.
+    let name = source.as_str().unwrap();
+    sql(
+        &stack,
+        &format!(
+            "INSERT INTO flight_data.repairs (source, first, last, state, found_at, replay, detail) \
+             VALUES ('{name}', 1, 5, 'lost', now64(3), '', '')"
+        ),
+    );
+    let (code, report) = gaps(&stack, &["--skip-lost", "--quick"]);
+    let found = report["gaps"].as_array().unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|gap| (number(&gap["first"]), number(&gap["last"]), &gap["where"]))
+        .collect();
+    assert_eq!(told, [(0, 0, &Value::Null), (777, 777, &Value::Null)]);
+    assert_eq!((code, number(&report["missing"])), (1, 2));
     assert_eq!(replay(&stack, &json!({"first": 0, "last": 777})), 778);
     none(&stack, &[]);
     none(&stack, &["--full"]);
