@@ -252,10 +252,12 @@ class Archivist:
             )
 
     def _record(self, state: str, day: str, content: Content) -> None:
+        # The newest row of a day holds, so it has to be the newest also where the clock was set back.
         self._execute(
             f"record-{state}",
-            f"INSERT INTO {DAYS} (date, state, rows, checksum) SELECT {{day:Date}}, {{state:String}},"
-            " {rows:UInt64}, {checksum:UInt64}",
+            f"INSERT INTO {DAYS} (date, state, rows, checksum, at) SELECT {{day:Date}}, {{state:String}},"
+            " {rows:UInt64}, {checksum:UInt64}, greatest(now64(3), max(at) + INTERVAL 1 MILLISECOND)"
+            f" FROM {DAYS} WHERE date = {{day:Date}}",
             day=day,
             state=state,
             rows=content.row_count,

@@ -1,12 +1,16 @@
 """Finds what is missing, has the producer send it again, and waits until it is there.
 
 flight_data.repairs has a row for each state of each range. A range that the source itself no longer has is told
-of once and remembered as lost. Doing it twice does no harm: what a replay sends a second time the ingester
-finds by identity.
+of once and remembered as lost: `contrail gaps --skip-lost` reads that table and leaves it out from then on.
+Two runs at once do no harm: what a replay sends a second time the ingester finds by identity, and the producer
+makes of the same request, while it is at it, one replay.
 """
 
+import bisect
 import collections.abc
 import dataclasses
+import functools
+import itertools
 import json
 import time
 import typing
@@ -16,8 +20,13 @@ from contrail_dags import clickhouse, mail, producer, programs, settings
 REPAIRS = "flight_data.repairs"
 # Exit codes of `contrail gaps`.
 NONE, SOME = 0, 1
-# Words by which the producer says that the source has a range no more.
-LOST = ("is before the beginning of source", "is not there any more")
+# Words by which the producer says that it reads another source.
+GONE = "is not there any more"
+# Ranges in one replay, and in one statement: the producer and ClickHouse have bounds.
+RANGES_A_REPLAY = 10_000
+RANGES_A_STATEMENT = 2_000
+# Ranges that a mail names one by one.
+RANGES_A_MAIL = 50
 
 
 class GapsError(Exception):
@@ -49,7 +58,7 @@ def read(text: str) -> list[Gap]:
                 count=int(gap["count"]),
                 begin=str(gap.get("from") or ""),
                 end=str(gap.get("to") or ""),
-                where=str(gap["where"]),
+                where=str(gap["where"] or ""),
             )
             for gap in found["gaps"]
         ]
@@ -59,13 +68,17 @@ def read(text: str) -> list[Gap]:
         ) from error
 
 
-def find(configuration: settings.Gaps) -> list[Gap]:
-    """What is missing now."""
-    done = programs.run(configuration.command, timeout_s=configuration.search_s)
+def find(configuration: settings.Gaps, *, quick: bool = False) -> list[Gap]:
+    """What is missing now, and not known to be lost. `quick` does not ask where it is missing."""
+    command = [*configuration.command, "--skip-lost", *(["--quick"] if quick else [])]
+    done = programs.run(command, timeout_s=configuration.search_s)
     if done.code not in (NONE, SOME):
         said = (done.errors or done.output).strip()[-600:]
-        raise GapsError(f"{' '.join(configuration.command)}: exit code {done.code}: {said}")
+        raise GapsError(f"{' '.join(command)}: exit code {done.code}: {said}")
     return read(done.output)
+
+
+State = typing.Literal["filled", "failed", "lost"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +86,15 @@ class Repair:
     """A gap, and what came of it."""
 
     gap: Gap
-    state: typing.Literal["filled", "failed", "lost"]
+    state: State
     detail: str
+
+
+class Find(typing.Protocol):
+    """Says what is missing."""
+
+    def __call__(self, *, quick: bool = False) -> list[Gap]:
+        """See `find`."""
 
 
 class Repairer:
@@ -84,110 +104,151 @@ class Repairer:
         self,
         client: clickhouse.Client,
         configuration: settings.Settings,
-        find_gaps: collections.abc.Callable[[], list[Gap]],
+        find_gaps: Find,
     ) -> None:
         self.client = client
         self.configuration = configuration
-        self.find = find_gaps
+        self.look = find_gaps
         self.replays = producer.Replays(configuration.producer)
 
-    def fresh(self, found: list[Gap]) -> list[Gap]:
-        """Those that are not known to be lost. Each is written down."""
-        lost = {
-            (row["source"], int(row["first"]), int(row["last"]))
-            for row in self.client.rows(
-                f"SELECT source, first, last FROM {REPAIRS} FINAL WHERE state = 'lost'"
-            )
-        }
-        fresh = [gap for gap in found if (gap.source, gap.first, gap.last) not in lost]
-        for gap in fresh:
-            self._record(gap, "found", "", f"missing in {gap.where}")
-        return fresh
+    def find(self) -> list[Gap]:
+        """What is missing. Each range is written down."""
+        found = self.look()
+        for where, gaps in _grouped(found, lambda gap: gap.where):
+            self._record(gaps, "found", "", f"missing in {where}" if where else "")
+        return found
 
     def repair(self, gaps: list[Gap]) -> list[Repair]:
-        """Has each replayed, and waits until it is filled. One after the other: the source is one."""
+        """Has them replayed, and waits until they are filled."""
         end = time.monotonic() + self.configuration.gaps.replay_s
         repairs: list[Repair] = []
         replayed: list[Gap] = []
-        for gap in gaps:
-            failure = self._replay(gap, end)
-            if failure is None:
-                replayed.append(gap)
-            else:
-                repairs.append(failure)
+        for source, of_source in _grouped(gaps, lambda gap: gap.source):
+            for some in _batches(of_source, RANGES_A_REPLAY):
+                sent, others = self._replay(source, some, end)
+                replayed.extend(sent)
+                repairs.extend(others)
         repairs.extend(self._settle(replayed, end))
         return repairs
 
-    def _replay(self, gap: Gap, end: float) -> Repair | None:
+    def _replay(self, source: str, gaps: list[Gap], end: float) -> tuple[list[Gap], list[Repair]]:
+        """What was sent, and what could not be."""
+        lost: list[Repair] = []
         try:
-            replay = self.replays.begin(gap.first, gap.last)
-            self._record(gap, "replaying", replay.id, "")
+            try:
+                replay = self.replays.begin(source, [(gap.first, gap.last) for gap in gaps])
+            except producer.BeginsLater as error:
+                # What the source has no more is lost, the rest is asked for.
+                gone, gaps = _cut(gaps, error.begins_at)
+                lost = self._ended(gone, "lost", "", str(error))
+                if not gaps:
+                    return [], lost
+                replay = self.replays.begin(source, [(gap.first, gap.last) for gap in gaps])
+            self._record(gaps, "replaying", replay.id, "")
+            pause = 0.1
             while replay.state == "running":
                 if time.monotonic() > end:
-                    return self._ended(
-                        gap,
-                        "failed",
-                        replay.id,
-                        f"only {replay.sent} of {replay.total} were sent in time",
-                    )
-                time.sleep(0.5)
+                    late = f"only {replay.sent} of {replay.total} were sent in time"
+                    return [], lost + self._ended(gaps, "failed", replay.id, late)
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
                 replay = self.replays.at(replay.id)
         except producer.ProducerError as error:
-            return self._refused(gap, "", str(error))
+            return [], lost + self._refused(gaps, "", str(error))
         if replay.state != "done":
-            return self._refused(gap, replay.id, replay.error or f"the replay is {replay.state}")
-        return None
+            why = replay.error or f"the replay is {replay.state}"
+            return [], lost + self._refused(gaps, replay.id, why)
+        return gaps, lost
 
-    def _refused(self, gap: Gap, replay: str, why: str) -> Repair:
-        is_lost = any(word in why for word in LOST)
-        return self._ended(gap, "lost" if is_lost else "failed", replay, why)
+    def _refused(self, gaps: list[Gap], replay: str, why: str) -> list[Repair]:
+        return self._ended(gaps, "lost" if GONE in why else "failed", replay, why)
 
     def _settle(self, gaps: list[Gap], end: float) -> list[Repair]:
         """Waits until what was sent is in the tables."""
         waiting = list(gaps)
         repairs: list[Repair] = []
         while waiting:
-            missing = self.find()
-            still = [gap for gap in waiting if any(_overlaps(gap, other) for other in missing)]
-            for gap in waiting:
-                if gap not in still:
-                    repairs.append(self._ended(gap, "filled", "", f"{gap.count} events"))
-            waiting = still
+            missing = self.look(quick=True)
+            still = _still_missing(waiting, missing)
+            there = [gap for gap in waiting if gap not in still]
+            repairs.extend(self._ended(there, "filled", "", ""))
+            waiting = list(still)
             if waiting and time.monotonic() > end:
                 late = "it was sent, and is not in the tables in time"
-                repairs.extend(self._ended(gap, "failed", "", late) for gap in waiting)
+                repairs.extend(self._ended(waiting, "failed", "", late))
                 break
             if waiting:
                 time.sleep(2)
         return repairs
 
-    def _ended(
-        self, gap: Gap, state: typing.Literal["filled", "failed", "lost"], replay: str, detail: str
-    ) -> Repair:
-        self._record(gap, state, replay, detail)
-        return Repair(gap, state, detail)
+    def _ended(self, gaps: list[Gap], state: State, replay: str, detail: str) -> list[Repair]:
+        self._record(gaps, state, replay, detail)
+        return [Repair(gap, state, detail) for gap in gaps]
 
-    def _record(self, gap: Gap, state: str, replay: str, detail: str) -> None:
-        # The first sight of a range stays with it.
-        self.client.execute(
-            f"""
-            INSERT INTO {REPAIRS} (source, first, last, state, found_at, replay, detail)
-            WITH (SELECT min(found_at) FROM {REPAIRS} WHERE source = {{source:String}} AND first = {{first:UInt64}}
-                  AND last = {{last:UInt64}}) AS known
-            SELECT {{source:String}}, {{first:UInt64}}, {{last:UInt64}}, {{state:String}},
-                   if(known > toDateTime64(0, 3, 'UTC'), known, now64(3)), {{replay:String}}, {{detail:String}}
-            """,
-            source=gap.source,
-            first=gap.first,
-            last=gap.last,
-            state=state,
-            replay=replay,
-            detail=detail,
-        )
+    def _record(self, gaps: list[Gap], state: str, replay: str, detail: str) -> None:
+        for source, of_source in _grouped(gaps, lambda gap: gap.source):
+            for some in _batches(of_source, RANGES_A_STATEMENT):
+                ranges = ", ".join(f"({gap.first}, {gap.last})" for gap in some)
+                # The first sight of a range stays with it. The newest row holds, so it has to be the newest
+                # also where the clock was set back.
+                self.client.execute(
+                    f"""
+                    INSERT INTO {REPAIRS} (source, first, last, state, found_at, at, replay, detail)
+                    SELECT {{source:String}}, range.1, range.2, {{state:String}},
+                           if(known.seen > toDateTime64(0, 3, 'UTC'), known.seen, now64(3)),
+                           greatest(now64(3), known.newest + INTERVAL 1 MILLISECOND),
+                           {{replay:String}}, {{detail:String}}
+                    FROM
+                        (SELECT arrayJoin(CAST([{ranges}], 'Array(Tuple(UInt64, UInt64))')) AS range) AS wanted
+                        LEFT JOIN
+                        (SELECT first, last, min(found_at) AS seen, max(at) AS newest FROM {REPAIRS}
+                         WHERE source = {{source:String}} GROUP BY first, last) AS known
+                        ON known.first = range.1 AND known.last = range.2
+                    """,
+                    source=source,
+                    state=state,
+                    replay=replay,
+                    detail=detail,
+                )
 
 
-def _overlaps(one: Gap, other: Gap) -> bool:
-    return one.source == other.source and one.first <= other.last and other.first <= one.last
+def _grouped(
+    gaps: list[Gap], key: collections.abc.Callable[[Gap], str]
+) -> list[tuple[str, list[Gap]]]:
+    ordered = sorted(gaps, key=lambda gap: (key(gap), gap.source, gap.first))
+    return [(name, list(some)) for name, some in itertools.groupby(ordered, key)]
+
+
+def _batches(gaps: list[Gap], size: int) -> list[list[Gap]]:
+    return [gaps[begin : begin + size] for begin in range(0, len(gaps), size)]
+
+
+def _cut(gaps: list[Gap], begins_at: int) -> tuple[list[Gap], list[Gap]]:
+    """What lies before an offset, and what does not."""
+    before: list[Gap] = []
+    behind: list[Gap] = []
+    for gap in gaps:
+        if gap.first < begins_at:
+            last = min(gap.last, begins_at - 1)
+            before.append(dataclasses.replace(gap, last=last, count=last - gap.first + 1))
+        if gap.last >= begins_at:
+            first = max(gap.first, begins_at)
+            behind.append(dataclasses.replace(gap, first=first, count=gap.last - first + 1))
+    return before, behind
+
+
+def _still_missing(waiting: list[Gap], missing: list[Gap]) -> set[Gap]:
+    """Those of which something is missing."""
+    still: set[Gap] = set()
+    for source, wanted in _grouped(waiting, lambda gap: gap.source):
+        others = sorted((gap.first, gap.last) for gap in missing if gap.source == source)
+        firsts = [first for first, _ in others]
+        for gap in wanted:
+            # The last one that begins before this one ends.
+            index = bisect.bisect_right(firsts, gap.last) - 1
+            if index >= 0 and others[index][1] >= gap.first:
+                still.add(gap)
+    return still
 
 
 def tell(configuration: settings.Mail, repairs: list[Repair]) -> bool:
@@ -195,13 +256,16 @@ def tell(configuration: settings.Mail, repairs: list[Repair]) -> bool:
     if not repairs:
         return False
     lines = []
-    for repair in repairs:
+    for repair in repairs[:RANGES_A_MAIL]:
         gap = repair.gap
         times = f", {gap.begin} to {gap.end}" if gap.begin else ""
+        where = f", missing in {gap.where}" if gap.where else ""
+        detail = f": {repair.detail}" if repair.detail else ""
         lines.append(
-            f"{gap.source} {gap.first}..{gap.last} ({gap.count} events, missing in {gap.where}{times}):"
-            f" {repair.state}: {repair.detail}"
+            f"{gap.source} {gap.first}..{gap.last} ({gap.count} events{where}{times}): {repair.state}{detail}"
         )
+    if len(repairs) > RANGES_A_MAIL:
+        lines.append(f"... and {len(repairs) - RANGES_A_MAIL} ranges more")
     counts = {state: 0 for state in ("filled", "failed", "lost")}
     for repair in repairs:
         counts[repair.state] += 1
@@ -218,4 +282,4 @@ def repairer() -> Repairer:
     """For the platform of the settings."""
     configuration = settings.load()
     client = clickhouse.Client(configuration.clickhouse)
-    return Repairer(client, configuration, lambda: find(configuration.gaps))
+    return Repairer(client, configuration, functools.partial(find, configuration.gaps))

@@ -12,6 +12,14 @@ class ProducerError(Exception):
     """The producer is not what it should be, or refuses what it is asked for."""
 
 
+class BeginsLater(ProducerError):
+    """The source begins behind what was asked for."""
+
+    def __init__(self, message: str, begins_at: int) -> None:
+        super().__init__(message)
+        self.begins_at = begins_at
+
+
 @dataclasses.dataclass(frozen=True)
 class Seen:
     """What was seen of the producer."""
@@ -88,6 +96,13 @@ def wait_until_healthy(configuration: settings.Producer) -> Seen:
         time.sleep(0.5)
 
 
+def _begins_at(text: str) -> int | None:
+    try:
+        return int(json.loads(text)["begins_at"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
 class Replay:
     """A range of source offsets that the producer sends again."""
@@ -105,15 +120,15 @@ class Replays:
     def __init__(self, configuration: settings.Producer) -> None:
         self.configuration = configuration
 
-    def begin(self, first: int, last: int) -> Replay:
-        """Asks for the offsets from `first` to `last` to be sent again."""
-        return self._ask("POST", "/v1/replays", {"first": first, "last": last})
+    def begin(self, source: str, ranges: list[tuple[int, int]]) -> Replay:
+        """Asks for ranges of offsets of a source to be sent again, both ends included."""
+        return self._ask("POST", "/v1/replays", {"source": source, "ranges": ranges})
 
     def at(self, identifier: str) -> Replay:
         """How far a replay is."""
         return self._ask("GET", f"/v1/replays/{identifier}", None)
 
-    def _ask(self, method: str, path: str, body: dict[str, int] | None) -> Replay:
+    def _ask(self, method: str, path: str, body: dict[str, object] | None) -> Replay:
         url = self.configuration.url + path
         headers = {"Authorization": f"Bearer {self.configuration.token}"}
         if body is not None:
@@ -126,7 +141,9 @@ class Replays:
                 f" producer.token_file must hold the producer's own: {answer.text[:300]}"
             )
         if answer.status not in (200, 202):
-            raise ProducerError(f"{method} {url}: {answer.status}: {answer.text[:600]}")
+            why = f"{method} {url}: {answer.status}: {answer.text[:600]}"
+            begins_at = _begins_at(answer.text)
+            raise ProducerError(why) if begins_at is None else BeginsLater(why, begins_at)
         try:
             found: dict[str, typing.Any] = json.loads(answer.text)
             return Replay(

@@ -24,8 +24,7 @@ def repair_gaps() -> None:
 
         from contrail_dags import gaps
 
-        repairer = gaps.repairer()
-        return [dataclasses.asdict(gap) for gap in repairer.fresh(repairer.find())]
+        return [dataclasses.asdict(gap) for gap in gaps.repairer().find()]
 
     @task
     def repair(found: list[dict[str, object]]) -> list[dict[str, object]]:

@@ -115,6 +115,23 @@ class Archive(unittest.TestCase):
         world.fill(self.client, DAY, 100)
         self.assertEqual([], self.archivist(after_days=1).due())
 
+    def test_a_clock_that_was_set_back_between_two_steps_loses_nothing(self) -> None:
+        for step in ("record-switched", "record-dropped"):
+            with self.subTest(step):
+                self.setUp()
+                world.fill(self.client, DAY, ROWS)
+
+                def set_back(name: str, at: str = step) -> None:
+                    if name == at:
+                        # What was written down before seems to be of tomorrow.
+                        self.client.execute(
+                            f"INSERT INTO {archive.DAYS} SELECT date, state, rows, checksum, at + INTERVAL 1 DAY"
+                            f" FROM {archive.DAYS} FINAL"
+                        )
+
+                archive.Archivist(self.client, settings.Archive(), set_back).archive(DAY)
+                self.assert_archived(ROWS)
+
     def test_killed_before_each_statement(self) -> None:
         reached: set[str] = set()
         for step in STEPS:
