@@ -10,6 +10,7 @@ pub mod component;
 pub mod components;
 pub mod control;
 pub mod dead_letters;
+pub mod exporter;
 pub mod external;
 pub mod gaps;
 pub mod http;

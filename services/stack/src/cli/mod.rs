@@ -2,6 +2,7 @@
 
 mod console;
 mod dlq;
+mod exporter;
 mod gaps;
 mod query;
 mod reset;
@@ -65,6 +66,8 @@ enum Command {
     /// Look for events that are neither in the tables nor among the dead letters: exit 0 if there are none, 1
     /// if there are some, 2 if it cannot be told.
     Gaps(gaps::GapsArgs),
+    /// Serve metrics of the whole: lag, age of the newest position, missing and doubled events.
+    Exporter(exporter::ExporterArgs),
     /// Show dead letters, and send them on their way again once their cause is mended.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -115,6 +118,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
         Command::Query(args) => query::query(layout, settings, &args)?,
         Command::Verify(args) => return verify::run(layout, settings, &args),
         Command::Gaps(args) => return Ok(gaps::run(layout, settings, &args)),
+        Command::Exporter(args) => exporter::run(layout, settings, args)?,
         Command::Dlq(command) => return dlq::run(layout, settings, &command),
         Command::Parts(args) => parts(&layout, &settings, args)?,
         Command::Reset(args) => reset::reset(layout, settings, &args)?,

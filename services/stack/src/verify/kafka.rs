@@ -241,6 +241,12 @@ impl Cluster {
         }
     }
 
+    /// First offset and end of each partition of a topic.
+    pub(crate) fn bounds_of(&self, topic: &str) -> Result<Vec<(i32, i64, i64)>, VerifyError> {
+        let consumer = self.consumer_at(None, "read_uncommitted")?;
+        self.bounds(&consumer, topic)
+    }
+
     fn bounds(
         &self,
         consumer: &BaseConsumer,
