@@ -5,13 +5,16 @@ import json
 import pathlib
 import sys
 
-from contrail_grafana import flights
+from contrail_grafana import airflow, clickhouse, flights, hosts, kafka, pipeline
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDER = HERE / "dashboards"
 # Name of the file, which is the dashboard's uid, and what makes it.
-DASHBOARDS = {module.UID: module.dashboard for module in (flights,)}
+DASHBOARDS = {
+    module.UID: module.dashboard
+    for module in (flights, pipeline, kafka, clickhouse, airflow, hosts)
+}
 
 
 def texts() -> dict[str, str]:

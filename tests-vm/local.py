@@ -176,7 +176,24 @@ def free_offset() -> int:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             used.add(int(line.split()[1].rsplit(":", 1)[1], 16))
-    base = (8000, 8001, 8002, 8025, 8081, 8085, 8123, 8793, 9092, 9094, 9093, 5435, 1025)
+    base = (
+        8000,
+        8001,
+        8002,
+        8003,
+        8025,
+        8081,
+        8085,
+        8123,
+        8793,
+        9090,
+        9091,
+        9092,
+        9093,
+        9094,
+        5435,
+        1025,
+    )
     start = 2000 + os.getpid() % 200 * 100
     candidates: list[int] = [*range(start, 22000, 100), *range(2000, start, 100)]
     for offset in candidates:

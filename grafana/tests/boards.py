@@ -5,10 +5,14 @@ import datetime
 import json
 import pathlib
 import re
+import sys
 import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana/dashboards"
+# Whoever has this module has what other tests of the project offer.
+for folder in ("airflow", "airflow/tests", "tests-vm"):
+    sys.path.insert(0, str(ROOT / folder))
 Json = dict[str, typing.Any]
 # Data points of a panel that does not say how many it wants.
 POINTS = 1000

@@ -2,17 +2,12 @@
 
 import dataclasses
 import datetime
-import sys
-
-import boards
-
-for folder in ("airflow", "airflow/tests"):
-    sys.path.insert(0, str(boards.ROOT / folder))
 
 from contrail_dags import clickhouse
+from local import LocalStack
 from world import COLUMNS, Engine
 
-__all__ = ["VALUES", "Engine", "Fleet", "fill"]
+__all__ = ["COLUMNS", "VALUES", "Engine", "Fleet", "LocalStack", "fill"]
 
 SOURCE = "mock-s42-f500-p1000-e1767225600000"
 # Of the variables: two sources and a callsign with a quotation mark, which must not end the text.
@@ -58,7 +53,7 @@ def fill(client: clickhouse.Client, fleet: Fleet, until: datetime.datetime) -> N
                   FROM numbers({first}, {min(block, fleet.rows - first)}))
             """
         )
-    old = (until - datetime.timedelta(days=100)).date().isoformat()
+    old = (until - datetime.timedelta(days=40)).date().isoformat()
     client.execute(
         f"""
         INSERT INTO flight_data.flight_positions_monthly ({COLUMNS})
