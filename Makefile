@@ -25,7 +25,7 @@ SCRIPTS = nixos/check tests-vm airflow grafana
 
 .DEFAULT_GOAL := help
 .PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios soak bench lint nix-lint nix-check python-lint tools \
-	dashboards observability-test
+	dashboards start-observability observability-parts observability-test
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ start: build parts ## Build and fetch everything, start the stack, watch it; Ctr
 
 start-airflow: build airflow-parts ## Add Airflow, PostgreSQL and a mail catcher to the stack that runs.
 	@$(RELEASE)/contrail start airflow
+
+start-observability: build observability-parts ## Add Prometheus, Alertmanager and a mail catcher to the stack that runs.
+	@$(RELEASE)/contrail start observability
+
+start-observability observability-parts observability-test: TOOLS += prometheus prometheus-alertmanager prometheus-node-exporter
+observability-parts: tools $(MAIL)/.requirements
 
 airflow-parts: TOOLS += python3
 airflow-parts: tools $(AIRFLOW)/.requirements $(MAIL)/.requirements
@@ -88,8 +94,8 @@ $(GRAFANA): grafana/requirements.txt
 dashboards: $(GRAFANA) ## Write Grafana's dashboards anew from grafana/contrail_grafana.
 	$(GRAFANA)/bin/python grafana/generate.py
 
-observability-test: TOOLS += python3
-observability-test: build parts $(GRAFANA) ## Test every panel's question on the engine, with positions in it.
+observability-test: TOOLS += python3 promtool
+observability-test: build parts observability-parts airflow-parts $(GRAFANA) ## Test dashboards and alerts on the engine and the local stack.
 	cd grafana/tests && $(PYTHON) -m unittest -v
 
 scenarios: build parts ## Run the scenarios of the VM tests on the local stack.
@@ -154,6 +160,7 @@ tools:
 			java) package=default-jre-headless ;; \
 			mvn) package=maven ;; \
 			python3) package=python3-venv ;; \
+			promtool) package=prometheus ;; \
 			*) package=$$tool ;; \
 		esac; \
 		case " $$packages " in *" $$package "*) ;; *) packages="$$packages $$package" ;; esac; \

@@ -34,6 +34,15 @@ pub enum Component {
     /// What reads Airflow's DAG files.
     #[serde(rename = "airflow-dags")]
     AirflowDags,
+    /// Tells Prometheus of the whole: lag, age, what is missing.
+    Exporter,
+    /// Tells Prometheus of the machine.
+    #[serde(rename = "node-exporter")]
+    NodeExporter,
+    /// Mails alerts.
+    Alertmanager,
+    /// Asks everything for its metrics, and decides on alerts.
+    Prometheus,
 }
 
 /// A name that no component has.
@@ -66,9 +75,31 @@ impl Component {
         Self::AirflowDags,
     ];
 
+    /// What `contrail start observability` adds to a running stack, in the order in which they are started.
+    pub const OBSERVABILITY: [Self; 5] = [
+        Self::Mail,
+        Self::Exporter,
+        Self::NodeExporter,
+        Self::Alertmanager,
+        Self::Prometheus,
+    ];
+
+    /// What may join a running stack later, in the order in which they are started.
+    pub fn later() -> impl Iterator<Item = Self> {
+        let others = Self::OBSERVABILITY.into_iter();
+        Self::AIRFLOW
+            .into_iter()
+            .chain(others.filter(|component| !Self::AIRFLOW.contains(component)))
+    }
+
+    /// Whether it joins a running stack only when it is asked for.
+    pub fn is_later(self) -> bool {
+        Self::later().any(|component| component == self)
+    }
+
     /// Every component that there is, in the order in which they are started.
     pub fn every() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().chain(Self::AIRFLOW)
+        Self::ALL.into_iter().chain(Self::later())
     }
 
     /// The name used on the command line, in the status and for the log file.
@@ -85,6 +116,10 @@ impl Component {
             Self::AirflowApi => "airflow-api",
             Self::AirflowScheduler => "airflow-scheduler",
             Self::AirflowDags => "airflow-dags",
+            Self::Exporter => "exporter",
+            Self::NodeExporter => "node-exporter",
+            Self::Alertmanager => "alertmanager",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -102,6 +137,10 @@ impl Component {
             Self::Mail => 8025,
             Self::AirflowApi | Self::AirflowDags => 8085,
             Self::AirflowScheduler => AIRFLOW_LOG_PORT,
+            Self::Exporter => 8003,
+            Self::NodeExporter => NODE_EXPORTER_PORT,
+            Self::Alertmanager => 9093,
+            Self::Prometheus => 9090,
         }
     }
 
@@ -119,6 +158,10 @@ impl Component {
             Self::AirflowApi => &[8085],
             Self::AirflowScheduler => &[AIRFLOW_LOG_PORT],
             Self::AirflowDags => &[],
+            Self::Exporter => &[8003],
+            Self::NodeExporter => &[NODE_EXPORTER_PORT],
+            Self::Alertmanager => &[9093],
+            Self::Prometheus => &[9090],
         }
     }
 
@@ -131,7 +174,12 @@ impl Component {
             | Self::Clickhouse
             | Self::Mock
             | Self::Postgresql
-            | Self::Mail => &[],
+            | Self::Mail
+            // It goes on, and says so, while what it looks at is away.
+            | Self::Exporter
+            | Self::NodeExporter
+            | Self::Alertmanager
+            | Self::Prometheus => &[],
             Self::Producer => &[Self::Kafka, Self::Registry, Self::Mock],
             Self::Ingester => &[Self::Kafka, Self::Registry, Self::Clickhouse],
             Self::AirflowApi => &[Self::Postgresql],
@@ -154,7 +202,11 @@ impl Component {
             | Self::Mail
             | Self::AirflowApi
             | Self::AirflowScheduler
-            | Self::AirflowDags => None,
+            | Self::AirflowDags
+            | Self::NodeExporter
+            | Self::Alertmanager
+            | Self::Prometheus => None,
+            Self::Exporter => Some("contrail"),
             Self::Clickhouse => Some("clickhouse-embedded"),
             Self::Mock => Some("flight-mock"),
             Self::Producer => Some("flight-producer"),
@@ -171,6 +223,9 @@ pub const KAFKA_CONTROLLER_PORT: u16 = 9094;
 const POSTGRESQL_PORT: u16 = 5435;
 /// Where the mail catcher takes mails, before the offset is added.
 pub const SMTP_PORT: u16 = 1025;
+/// Where the exporter of the machine listens, before the offset is added. Its own default, 9100, is where Debian's
+/// package starts one of the system's.
+const NODE_EXPORTER_PORT: u16 = 9091;
 /// Where Airflow's scheduler serves the logs of running tasks, before the offset is added.
 pub const AIRFLOW_LOG_PORT: u16 = 8793;
 

@@ -86,6 +86,11 @@ impl Layout {
         self.parts.join("mail/node_modules/maildev/bin/maildev")
     }
 
+    /// Rules and templates of alerts.
+    pub fn alerts(&self) -> PathBuf {
+        self.share.join("grafana/alerts")
+    }
+
     /// The queries that `contrail query` runs.
     pub fn queries(&self) -> PathBuf {
         self.share.join("sql/queries")

@@ -52,6 +52,8 @@ pub struct Settings {
     pub ingester: Service,
     /// Airflow, with PostgreSQL and the mail catcher.
     pub airflow: Airflow,
+    /// Prometheus and Alertmanager, with what tells them of the whole and of the machine.
+    pub observability: Observability,
 }
 
 /// Environment variables for one process. Names are written as usual or in lower case: they are
@@ -174,6 +176,41 @@ pub struct Airflow {
     pub env: Environment,
 }
 
+/// Prometheus and Alertmanager, with what tells them of the whole and of the machine.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observability {
+    /// Seconds between two questions of Prometheus for metrics.
+    pub scrape_interval_s: u32,
+    /// How long Prometheus keeps samples, as it takes it: `7d`.
+    pub retention: String,
+    /// Seconds between two accounts of events that are missing or doubled.
+    pub account_every_s: u32,
+    /// Seconds that Alertmanager waits for alerts that belong together, before it mails the first.
+    pub group_wait_s: u32,
+    /// A file of rules for Prometheus to use in place of `grafana/alerts/rules.yaml`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<PathBuf>,
+    /// Who gets the mails.
+    pub mail_to: String,
+    /// Environment variables for the processes.
+    pub env: Environment,
+}
+
+impl Default for Observability {
+    fn default() -> Self {
+        Self {
+            scrape_interval_s: 15,
+            retention: "7d".into(),
+            account_every_s: 60,
+            group_wait_s: 10,
+            rules: None,
+            mail_to: "ops@localhost".into(),
+            env: Environment::new(),
+        }
+    }
+}
+
 /// A service that needs nothing but its environment.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -214,6 +251,10 @@ impl Settings {
             | Component::AirflowApi
             | Component::AirflowScheduler
             | Component::AirflowDags => &self.airflow.env,
+            Component::Exporter
+            | Component::NodeExporter
+            | Component::Alertmanager
+            | Component::Prometheus => &self.observability.env,
         }
     }
 
@@ -231,6 +272,10 @@ impl Settings {
             | Component::AirflowApi
             | Component::AirflowScheduler
             | Component::AirflowDags => &mut self.airflow.env,
+            Component::Exporter
+            | Component::NodeExporter
+            | Component::Alertmanager
+            | Component::Prometheus => &mut self.observability.env,
         }
     }
 }
@@ -267,6 +312,12 @@ impl Validate for Settings {
         }
         if self.mock.period_ms == Some(0) {
             return Err("mock.period_ms must be at least 1".into());
+        }
+        if self.observability.scrape_interval_s == 0 {
+            return Err("observability.scrape_interval_s must be at least 1".into());
+        }
+        if self.observability.account_every_s == 0 {
+            return Err("observability.account_every_s must be at least 1".into());
         }
         if let Some(kafka) = &self.kafka.external {
             kafka.validate("kafka.external")?;

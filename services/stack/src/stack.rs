@@ -246,13 +246,13 @@ impl Builder {
         let externals = Externals::watch(&context, &components);
         ports::check(&components, context.settings.port_offset, PORT_PATIENCE)?;
         // What a whole stack may be joined by later.
-        let later: &[Component] = match whole {
-            true => &Component::AIRFLOW,
-            false => &[],
+        let later: Vec<Component> = match whole {
+            true => Component::later().collect(),
+            false => Vec::new(),
         };
         let services = components
             .iter()
-            .chain(later)
+            .chain(&later)
             .map(|&component| components::service(component, &context, &components))
             .collect();
         let observer = self.observer.unwrap_or_else(|| Box::new(|_| {}));

@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub struct Target {
-    /// Which component; `airflow` is Airflow with PostgreSQL and the mail catcher.
+    /// Which component; `airflow` is Airflow with PostgreSQL and the mail catcher,
+    /// `observability` is Prometheus and Alertmanager with what they need.
     #[arg(value_parser = named)]
     name: Named,
     /// Do not wait until it is done.
@@ -32,11 +33,13 @@ pub struct Target {
 enum Named {
     One(Component),
     Airflow,
+    Observability,
 }
 
 fn named(name: &str) -> Result<Named, String> {
     match name {
         "airflow" => Ok(Named::Airflow),
+        "observability" => Ok(Named::Observability),
         _ => component(name).map(Named::One),
     }
 }
@@ -66,6 +69,7 @@ pub fn ask(layout: Layout, settings: Settings, verb: Verb, target: &Target) -> R
     let mut components = match target.name {
         Named::One(component) => vec![component],
         Named::Airflow => Component::AIRFLOW.to_vec(),
+        Named::Observability => Component::OBSERVABILITY.to_vec(),
     };
     if matches!(verb, Verb::Stop) {
         components.reverse();
@@ -77,12 +81,27 @@ pub fn ask(layout: Layout, settings: Settings, verb: Verb, target: &Target) -> R
         let runs = running
             .iter()
             .any(|status| status.name == component.name() && status.state != State::Stopped);
-        if Component::AIRFLOW.contains(&component) && matches!(verb, Verb::Start) && !runs {
+        if component.is_later() && matches!(verb, Verb::Start) && !runs {
             // Before the supervisor tries it over and over.
-            components::airflow::check(&context)?;
+            match target.name {
+                Named::Airflow => components::airflow::check(&context)?,
+                Named::Observability => components::observability::check(&context)?,
+                Named::One(one) if Component::AIRFLOW.contains(&one) => {
+                    components::airflow::check(&context)?;
+                }
+                Named::One(_) => components::observability::check(&context)?,
+            }
             ports::check(&[component], offset, Duration::ZERO)?;
         }
         one(&context.layout, verb, component, target.no_wait)?;
+    }
+    if matches!((target.name, verb), (Named::Observability, Verb::Start)) {
+        println!(
+            "Prometheus: http://127.0.0.1:{}; Alertmanager: http://127.0.0.1:{}; mails: http://127.0.0.1:{}",
+            context.port(Component::Prometheus),
+            context.port(Component::Alertmanager),
+            context.port(Component::Mail)
+        );
     }
     if matches!((target.name, verb), (Named::Airflow, Verb::Start)) {
         println!(
@@ -103,8 +122,8 @@ fn one(layout: &Layout, verb: Verb, component: Component, no_wait: bool) -> Resu
             .ok_or_else(|| ControlError::Refused(format!("{name} is not part of this stack")))
     };
     let before = match of(control::send(layout, &Request::Status)?) {
-        // Until it was asked for, one of Airflow's is not shown.
-        Err(_) if Component::AIRFLOW.contains(&component) => {
+        // Until it was asked for, one that joins later is not shown.
+        Err(_) if component.is_later() => {
             if matches!(verb, Verb::Stop) {
                 return Ok(());
             }

@@ -4,6 +4,7 @@ pub mod airflow;
 mod clickhouse;
 mod kafka;
 mod mail;
+pub mod observability;
 mod pipeline;
 mod postgresql;
 mod registry;
@@ -159,9 +160,7 @@ pub fn service(component: Component, context: &Context, selected: &[Component]) 
         dependencies: component
             .dependencies()
             .iter()
-            .filter(|dependency| {
-                selected.contains(dependency) || Component::AIRFLOW.contains(dependency)
-            })
+            .filter(|dependency| selected.contains(dependency) || dependency.is_later())
             .map(|dependency| dependency.name().to_owned())
             .collect(),
         dormant: !selected.contains(&component),
@@ -197,6 +196,10 @@ fn launch(component: Component, context: &Context) -> Result<Launch, String> {
         Component::AirflowApi => airflow::api(context),
         Component::AirflowScheduler => airflow::scheduler(context),
         Component::AirflowDags => airflow::dag_processor(context),
+        Component::Exporter => Ok(observability::exporter(context)),
+        Component::NodeExporter => observability::node_exporter(context),
+        Component::Alertmanager => observability::alertmanager(context),
+        Component::Prometheus => observability::prometheus(context),
     }?;
     launch.program = context.with_env(component, launch.program);
     Ok(launch)
@@ -217,7 +220,12 @@ fn probe(component: Component, context: &Context) -> Probe {
             let context = context.clone();
             Arc::new(move || postgresql::probe(&context))
         }
-        Component::Mail => Arc::new(move || answers(port, "/healthz")),
+        // The exporter goes on while what it looks at is away.
+        Component::Mail | Component::Exporter => Arc::new(move || answers(port, "/healthz")),
+        Component::NodeExporter => Arc::new(move || answers(port, "/")),
+        Component::Alertmanager | Component::Prometheus => {
+            Arc::new(move || answers(port, "/-/ready"))
+        }
         Component::AirflowApi | Component::AirflowScheduler | Component::AirflowDags => {
             let port = context.port(Component::AirflowApi);
             Arc::new(move || airflow::probe(component, port, PROBE_TIMEOUT * 2))
