@@ -17,9 +17,11 @@ let
       postgresql = { };
     };
     akhq.akhq = { };
+    alertmanager.alertmanager = { };
     clickhouse.clickhouse.users = lib.genAttrs [ "admin" "writer" "reader" ] (_: {
       passwordFile = secret;
     });
+    exporter.exporter.clickhousePasswordFile = secret;
     flight-ingester.ingester.clickhousePasswordFile = secret;
     flight-mock.mock = { };
     flight-producer.producer = { };

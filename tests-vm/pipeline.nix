@@ -10,8 +10,20 @@
     let
       inherit (nodes.machine.services) contrail;
       program = package: name: "${package}/bin/${name}";
+      folder = ../grafana/dashboards;
+      dashboards = map (name: builtins.fromJSON (builtins.readFile (folder + "/${name}"))) (
+        builtins.attrNames (builtins.readDir folder)
+      );
+      # Each rule's name.
+      rules = lib.concatMap (
+        line:
+        let
+          found = builtins.match " *- alert: ([A-Za-z]+)" line;
+        in
+        if found == null then [ ] else found
+      ) (lib.splitString "\n" (builtins.readFile ../grafana/alerts/rules.yaml));
     in
-    import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" ] ''
+    import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" "dashboards" ] ''
       platform = Platform(machine, contrail="${program contrail.command "contrail"}")
 
       start_all()
@@ -28,6 +40,8 @@
               "flight-ingester",
               "postgresql",
               "prometheus",
+              "alertmanager",
+              "contrail-exporter",
           ):
               machine.wait_for_unit(f"{unit}.service")
 
@@ -67,7 +81,7 @@
               targets = json.loads(platform.curl(url))["data"]["activeTargets"]
               assert {target["labels"]["job"] for target in targets} >= {
                   "prometheus", "flight-mock", "flight-producer", "flight-ingester", "clickhouse", "grafana", "kafka",
-                  "airflow",
+                  "airflow", "contrail", "node", "alertmanager",
               }
               return [
                   f"{target['labels']['job']}: {target['lastError']}"
@@ -125,6 +139,21 @@
               machine.wait_until_succeeds(
                   f"curl -sf -u admin:admin {grafana}/api/datasources/uid/clickhouse/health | grep -q OK"
               )
+
+      with subtest("Grafana answers every panel"):
+          if "grafana" not in absent:
+              grafana_answers(
+                  platform,
+                  "http://127.0.0.1:${toString contrail.grafana.port}",
+                  json.loads(r"""${builtins.toJSON dashboards}"""),
+              )
+
+      with subtest("Prometheus has the rules, and accounts for every event"):
+          prometheus_watches(
+              platform,
+              "http://127.0.0.1:${toString contrail.prometheus.port}",
+              ${builtins.toJSON (lib.unique rules)},
+          )
 
       with subtest("every event is accounted for"):
           platform.verify()

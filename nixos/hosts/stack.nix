@@ -29,7 +29,10 @@ let
     # API, scheduler, DAG processor and the tasks.
     airflow = 1280;
     grafana = 256;
-    prometheus = 192;
+    # With what tells it of the host.
+    prometheus = 224;
+    exporter = 64;
+    alertmanager = 48;
     mail = 64;
     mock = 64;
     producer = 192;
@@ -50,6 +53,7 @@ let
       Schema registry  ${url cfg.schemaRegistry.port "/subjects"}
       REST proxy       ${url cfg.kafkaRest.port "/topics"}
       Prometheus       ${url cfg.prometheus.port "/targets"}
+      Alertmanager     ${url cfg.alertmanager.port "/"}
       Mail             ${url cfg.mail.port "/"}
       Simulator        ${url (portOf cfg.mock.settings.listen) "/v1/flights/stream"}
       Metrics          ${url (portOf cfg.producer.settings.listen) "/metrics"}, ${url (portOf cfg.ingester.settings.listen) "/metrics"}

@@ -23,7 +23,9 @@ let
   services = {
     airflow = ./airflow.nix;
     akhq = ./akhq.nix;
+    alertmanager = ./alertmanager.nix;
     clickhouse = ./clickhouse.nix;
+    exporter = ./exporter.nix;
     flight-ingester = ./flight-ingester.nix;
     flight-mock = ./flight-mock.nix;
     flight-producer = ./flight-producer.nix;

@@ -1,4 +1,4 @@
-# Grafana with ClickHouse and Prometheus as its sources. Its secrets come from files.
+# Grafana with ClickHouse and Prometheus as its sources, and contrail's dashboards. Its secrets come from files.
 {
   config,
   lib,
@@ -89,6 +89,18 @@ in
       };
       provision = {
         enable = true;
+        dashboards.settings = {
+          apiVersion = 1;
+          providers = [
+            {
+              name = "contrail";
+              folder = "contrail";
+              # They change with the configuration; what is changed on a page is saved under another name.
+              allowUiUpdates = false;
+              options.path = "${../../grafana/dashboards}";
+            }
+          ];
+        };
         datasources.settings = {
           apiVersion = 1;
           datasources = [

@@ -15,6 +15,8 @@ let
     "postgresql"
     "grafana"
     "prometheus"
+    "exporter"
+    "alertmanager"
     "mail"
   ];
 in

@@ -1,4 +1,5 @@
-# Prometheus, which asks every service of contrail on this host for its metrics.
+# Prometheus, which asks every service of contrail on this host for its metrics, and the host itself; its rules of
+# alerts are those of grafana/alerts.
 { config, lib, ... }:
 let
   inherit (lib) mkDefault mkOption types;
@@ -25,6 +26,19 @@ in
       description = "Port of the pages and the API.";
     };
 
+    nodePort = mkOption {
+      type = types.port;
+      default = 9100;
+      description = "Port on which it finds what is to be known of the host: processors, memory, disks.";
+    };
+
+    rules = mkOption {
+      type = types.listOf types.path;
+      default = [ ../../grafana/alerts/rules.yaml ];
+      defaultText = lib.literalExpression "grafana/alerts/rules.yaml of contrail";
+      description = "Files of rules. Checked by `promtool` when the system is built.";
+    };
+
     retention = mkOption {
       type = types.strMatching "[0-9]+[smhdwy]";
       default = "30d";
@@ -39,7 +53,10 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    services.contrail.ports."services.contrail.prometheus.port" = cfg.port;
+    services.contrail.ports = {
+      "services.contrail.prometheus.port" = cfg.port;
+      "services.contrail.prometheus.nodePort" = cfg.nodePort;
+    };
     networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
 
     services.prometheus = {
@@ -48,9 +65,21 @@ in
       listenAddress = contrail.address;
       retentionTime = cfg.retention;
       globalConfig.scrape_interval = mkDefault "15s";
+      ruleFiles = map (file: "${file}") cfg.rules;
+      alertmanagers = lib.optional (enabled "alertmanager") {
+        static_configs = [ { targets = [ (on contrail.alertmanager.port) ]; } ];
+      };
+      exporters.node = {
+        enable = true;
+        port = cfg.nodePort;
+        listenAddress = contrail.address;
+      };
       scrapeConfigs = [
         (job "prometheus" (on cfg.port) { })
+        (job "node" (on cfg.nodePort) { })
       ]
+      ++ lib.optional (enabled "exporter") (job "contrail" (on contrail.exporter.port) { })
+      ++ lib.optional (enabled "alertmanager") (job "alertmanager" (on contrail.alertmanager.port) { })
       ++ lib.optional (enabled "mock") (job "flight-mock" (on (portOf contrail.mock.settings.listen)) { })
       ++ lib.optional (enabled "producer") (
         job "flight-producer" (on (portOf contrail.producer.settings.listen)) { }

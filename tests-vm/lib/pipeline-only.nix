@@ -6,6 +6,8 @@
       [
         "airflow"
         "akhq"
+        "alertmanager"
+        "exporter"
         "grafana"
         "kafkaExporter"
         "kafkaRest"
