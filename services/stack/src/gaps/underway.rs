@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flight::avro::{self, Decoder, RESENT};
 use flight::dead_letter::header;
-use flight::registry::RegistryClient;
+use flight::registry::{RegistryClient, RegistryError};
 use rdkafka::Offset;
 use rdkafka::message::{BorrowedMessage, Message};
 use tokio::runtime::Handle;
@@ -66,13 +66,14 @@ pub(super) async fn look(
             let mut identities = identities.clone();
             let mut news = News::new("reading what the ingester has still before it");
             let mut found = Underway::default();
+            let mut unread = None;
             // What is undecided yet may be covered by a checkpoint that is not.
             cluster.read_from(&topic, "read_uncommitted", starts.clone(), |message| {
                 news.count();
                 let is_resent = message
                     .headers()
                     .is_some_and(|headers| header(headers, RESENT).is_some());
-                identities.of(message, |source, offset| {
+                let told = identities.of(message, |source, offset| {
                     if is_resent {
                         match found.resent.get_mut(source) {
                             Some(resent) => drop(resent.insert(offset)),
@@ -85,9 +86,9 @@ pub(super) async fn look(
                         }
                     }
                 });
-                ControlFlow::Continue(())
+                go_on(told, &mut unread)
             })?;
-            Ok(found)
+            unread.map_or(Ok(found), Err)
         })
         .await
 }
@@ -113,58 +114,80 @@ pub(super) async fn in_kafka(
             let since_ms = since_ms.map_or(0, |since_ms| (since_ms - CLOCKS_MS).max(0));
             let starts = cluster.offsets_since(&topic, since_ms)?;
             let mut found = BTreeSet::new();
+            let mut unread = None;
             cluster.read_from(&topic, "read_committed", starts, |message| {
                 news.count();
-                identities.of(message, |name, offset| {
+                let told = identities.of(message, |name, offset| {
                     if name == source && ranges::contains(&missing, offset) {
                         found.insert(offset);
                     }
                 });
                 match found.len() as u64 == wanted {
                     true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+                    false => go_on(told, &mut unread),
                 }
             })?;
-            Ok(found)
+            unread.map_or(Ok(found), Err)
         })
         .await
+}
+
+/// Reads on, unless a record could not be understood for want of an answer: without that nobody can say what
+/// is on its way, and what is would count as missing.
+fn go_on(told: Result<(), VerifyError>, unread: &mut Option<VerifyError>) -> ControlFlow<()> {
+    match told {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *unread = Some(error);
+            ControlFlow::Break(())
+        }
+    }
 }
 
 /// Reads from records whose events they are.
 #[derive(Clone)]
 struct Identities {
     registry: Arc<RegistryClient>,
+    url: String,
+    /// How long a registry that is away is waited for.
+    wait: Duration,
     runtime: Handle,
     decoders: HashMap<u32, Option<Arc<Decoder>>>,
 }
 
 impl Identities {
     fn new(settings: &VerifySettings) -> Result<Self, VerifyError> {
+        let url = settings.registry.url.clone();
         let registry =
             RegistryClient::new(&settings.registry).map_err(|error| VerifyError::Registry {
-                url: settings.registry.url.clone(),
+                url: url.clone(),
                 reason: error.to_string(),
             })?;
         Ok(Self {
             registry: Arc::new(registry),
+            url,
+            wait: settings.wait,
             runtime: Handle::current(),
             decoders: HashMap::new(),
         })
     }
 
     /// Tells source and offset of a record, if it can be read. What cannot is a dead letter to be.
-    fn of(&mut self, message: &BorrowedMessage<'_>, mut tell: impl FnMut(&str, i64)) {
+    ///
+    /// # Errors
+    /// The registry does not say under which schema the record was written.
+    fn of(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        mut tell: impl FnMut(&str, i64),
+    ) -> Result<(), VerifyError> {
         let Ok((id, datum)) = avro::split_header(message.payload()) else {
-            return;
+            return Ok(());
         };
         let decoder = match self.decoders.get(&id) {
             Some(known) => known.clone(),
             None => {
-                let schema = self.runtime.block_on(self.registry.schema_by_id(id));
-                let decoder = schema
-                    .ok()
-                    .and_then(|schema| Decoder::new(id, &schema).ok());
-                let decoder = decoder.map(Arc::new);
+                let decoder = self.decoder(id)?.map(Arc::new);
                 self.decoders.insert(id, decoder.clone());
                 decoder
             }
@@ -172,6 +195,29 @@ impl Identities {
         let mut scratch = None;
         if let Some(Ok(record)) = decoder.as_ref().map(|d| d.decode(datum, &mut scratch)) {
             tell(record.source, record.source_offset);
+        }
+        Ok(())
+    }
+
+    /// The decoder of a schema; `None` if there is no such schema, or it is none of positions.
+    fn decoder(&self, id: u32) -> Result<Option<Decoder>, VerifyError> {
+        let deadline = Instant::now() + self.wait;
+        loop {
+            match self.runtime.block_on(self.registry.schema_by_id(id)) {
+                Ok(schema) => return Ok(Decoder::new(id, &schema).ok()),
+                Err(RegistryError::UnknownId { .. }) => return Ok(None),
+                Err(error) if error.is_passing() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                Err(error) => {
+                    return Err(VerifyError::Registry {
+                        url: self.url.clone(),
+                        reason: format!(
+                            "schema {id}, under which records were written that are on their way: {error}"
+                        ),
+                    });
+                }
+            }
         }
     }
 }

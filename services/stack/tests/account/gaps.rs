@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contrail::component::Component::{Clickhouse, Ingester, Producer};
+use contrail::component::Component::{Clickhouse, Ingester, Producer, Registry};
 use contrail::http::Request;
 use contrail::{Component, Stack};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::whole::{TABLE, World, assert_clean, contrail, eventually, number, rows, sql, turn};
 
 /// `contrail gaps`: its exit code and its report.
-fn gaps(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
+pub fn gaps(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
     let mut all = vec!["gaps", "--json"];
     all.extend(arguments);
     let output = contrail(stack, &all);
@@ -32,7 +32,7 @@ fn seconds(report: &Value) -> f64 {
     report["seconds"].as_f64().unwrap()
 }
 
-fn none(stack: &Stack, arguments: &[&str]) -> i64 {
+pub fn none(stack: &Stack, arguments: &[&str]) -> i64 {
     let (code, report) = gaps(stack, arguments);
     assert_eq!((code, &report["gaps"]), (0, &json!([])), "{report:#}");
     assert_eq!(report["sources"][0]["begin"], 0);
@@ -177,6 +177,15 @@ fn what_is_missing_is_told_and_sent_again() {
     let checked = none(&stack, &[]);
     stack.stop(Ingester).unwrap();
     produce_for(&stack, Duration::from_secs(3));
+    assert_eq!(none(&stack, &["--wait", "1"]), checked);
+
+    // Without the registry nobody knows what is on its way: it is not called missing.
+    stack.stop(Registry).unwrap();
+    let output = contrail(&stack, &["gaps", "--wait", "1"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("cannot ask the registry"), "{message}");
+    stack.start(Registry).unwrap();
     assert_eq!(none(&stack, &["--wait", "1"]), checked);
 
     // Kafka forgets a part of it, and ClickHouse, later, other rows.
