@@ -45,6 +45,12 @@ impl World {
                 self.period_ms.to_string(),
             )
             .env(Component::Mock, "FLIGHT_MOCK_EPOCH", epoch_ms.to_string())
+            // Where there is a backlog, it is what is measured.
+            .env(
+                Component::Producer,
+                "FLIGHT_PRODUCER_CATCH_UP__AFTER_EVENTS",
+                "0",
+            )
     }
 }
 

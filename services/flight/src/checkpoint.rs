@@ -1,5 +1,5 @@
 //! How far a source has been sent to Kafka. A checkpoint is committed in the same Kafka transaction
-//! as the events below it, so neither can be there without the other.
+//! as the events that it covers, so neither can be there without the other.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,13 @@ pub struct SourceCheckpoint {
     pub source: String,
     /// The first offset that was ever sent: where the verifier begins to count.
     pub origin: i64,
-    /// The first offset that has not been sent: everything from `origin` up to here is in Kafka.
+    /// The next offset of those that are sent as they come: everything from `origin` up to here is in
+    /// Kafka, but for `holes`.
     pub next_offset: i64,
+    /// Offsets below `next_offset` that the producer passed over to be live again after an outage, and is
+    /// sending beside what comes: in their order, apart from each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<Hole>,
     /// Which run of the producer wrote this. A producer that was fenced finds here who took over.
     pub session: String,
     /// Host of that run.
@@ -23,7 +28,49 @@ pub struct SourceCheckpoint {
     pub committed_at_ms: i64,
 }
 
+/// Consecutive offsets that are still to be sent, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// First offset.
+    pub first: i64,
+    /// Last offset.
+    pub last: i64,
+}
+
+impl Hole {
+    /// Number of offsets.
+    pub fn count(self) -> u64 {
+        u64::try_from(self.last - self.first + 1).unwrap_or(0)
+    }
+}
+
 impl SourceCheckpoint {
+    /// Whether an event that was ever to be sent is in Kafka, by this checkpoint.
+    pub fn covers(&self, offset: i64) -> bool {
+        let in_hole = |hole: &Hole| (hole.first..=hole.last).contains(&offset);
+        offset < self.next_offset && !self.holes.iter().any(in_hole)
+    }
+
+    /// What makes the offsets of this checkpoint senseless, if anything does.
+    pub fn contradiction(&self) -> Option<String> {
+        let (origin, next) = (self.origin, self.next_offset);
+        if origin < 0 || next < origin {
+            return Some(format!(
+                "origin {origin} and next_offset {next} make no range"
+            ));
+        }
+        let mut from = origin;
+        for Hole { first, last } in &self.holes {
+            if *first < from || last < first || *last >= next {
+                return Some(format!(
+                    "the hole {first} to {last} is not between {from} and next_offset {next}"
+                ));
+            }
+            from = last + 1;
+        }
+        None
+    }
+
     /// The record's value.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a struct of strings and numbers is always JSON")
@@ -35,5 +82,61 @@ impl SourceCheckpoint {
     /// It is not a checkpoint.
     pub fn from_json(value: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(holes: &[(i64, i64)]) -> SourceCheckpoint {
+        SourceCheckpoint {
+            source: "mock".into(),
+            origin: 10,
+            next_offset: 100,
+            holes: holes
+                .iter()
+                .map(|&(first, last)| Hole { first, last })
+                .collect(),
+            session: "s".into(),
+            host: "h".into(),
+            committed_at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn without_holes_it_is_written_as_ever() {
+        let json = String::from_utf8(checkpoint(&[]).to_json()).unwrap();
+        assert!(!json.contains("holes"), "{json}");
+        let holes = checkpoint(&[(20, 29), (40, 40)]);
+        for checkpoint in [checkpoint(&[]), holes] {
+            let read = SourceCheckpoint::from_json(&checkpoint.to_json()).unwrap();
+            assert_eq!(read, checkpoint);
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_hole_is_not_covered() {
+        let checkpoint = checkpoint(&[(20, 29), (40, 40)]);
+        let covered = [10, 19, 30, 39, 41, 99];
+        assert!(covered.iter().all(|offset| checkpoint.covers(*offset)));
+        let open = [20, 29, 40, 100];
+        assert!(open.iter().all(|offset| !checkpoint.covers(*offset)));
+    }
+
+    #[test]
+    fn holes_that_cannot_be_are_named() {
+        for holes in [&[][..], &[(10, 99)], &[(10, 10), (11, 12)], &[(99, 99)]] {
+            assert_eq!(checkpoint(holes).contradiction(), None, "{holes:?}");
+        }
+        for holes in [
+            &[(9, 12)][..],
+            &[(20, 19)],
+            &[(90, 100)],
+            &[(20, 30), (30, 31)],
+        ] {
+            let why = checkpoint(holes).contradiction().unwrap();
+            assert!(why.contains("hole"), "{holes:?}: {why}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flight::checkpoint::SourceCheckpoint;
+use flight::checkpoint::{Hole, SourceCheckpoint};
 use flight::source::SourceDescriptor;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
@@ -123,11 +123,8 @@ impl Checkpoints {
             };
             let checkpoint = SourceCheckpoint::from_json(value)
                 .map_err(|error| unreadable(error.to_string()))?;
-            if checkpoint.origin < 0 || checkpoint.next_offset < checkpoint.origin {
-                return Err(unreadable(format!(
-                    "origin {} and next_offset {} make no range",
-                    checkpoint.origin, checkpoint.next_offset
-                )));
+            if let Some(why) = checkpoint.contradiction() {
+                return Err(unreadable(why));
             }
             self.ours = Some(checkpoint);
         }
@@ -170,12 +167,14 @@ fn watermark(
 }
 
 /// Where a session begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Start {
     /// The first offset that was ever sent.
     pub(crate) origin: i64,
     /// The first offset to send.
     pub(crate) next: i64,
+    /// What was passed over below that.
+    pub(crate) holes: Vec<Hole>,
     /// True if there was no checkpoint.
     pub(crate) first: bool,
 }
@@ -190,12 +189,14 @@ pub(crate) fn decide(
     let first = |offset| Start {
         origin: offset,
         next: offset,
+        holes: Vec::new(),
         first: true,
     };
     if let Some(checkpoint) = &found.ours {
         return Ok(Start {
             origin: checkpoint.origin,
             next: checkpoint.next_offset,
+            holes: checkpoint.holes.clone(),
             first: false,
         });
     }
@@ -243,6 +244,10 @@ mod tests {
             source: source.into(),
             origin: 100,
             next_offset,
+            holes: vec![Hole {
+                first: 150,
+                last: 160,
+            }],
             session: "s".into(),
             host: "h".into(),
             committed_at_ms: 1,
@@ -280,6 +285,7 @@ mod tests {
         for (empty, initial) in [(true, None), (false, None), (false, Some(42))] {
             let start = starts(&found, empty, initial).unwrap();
             assert_eq!((start.origin, start.next, start.first), (100, 300, false));
+            assert_eq!(start.holes.len(), 1, "what was passed over is kept");
         }
     }
 

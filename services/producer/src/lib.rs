@@ -6,6 +6,7 @@
 //! Whatever fails ends the session; the next one begins from the checkpoint. What is not a position
 //! goes to the dead letters in the same transaction.
 
+mod catch_up;
 mod checkpoints;
 mod encode;
 mod error;
@@ -28,7 +29,7 @@ pub use metrics::Metrics;
 pub use service::{require, run, run_local};
 pub use session::OBSERVED_MS;
 pub use settings::{
-    CommitSettings, ENV_PREFIX, MemorySettings, ReplaySettings, Settings, SourceSettings, Topics,
-    Transport,
+    CatchUpSettings, CommitSettings, ENV_PREFIX, MemorySettings, ReplaySettings, Settings,
+    SourceSettings, Topics, Transport,
 };
 pub use source::{LocalSource, SourceError};

@@ -22,6 +22,10 @@ pub struct Metrics {
     pub source_lag: IntGauge,
     /// The first offset that is not in Kafka yet.
     pub source_next_offset: IntGauge,
+    /// Events that were passed over in an outage and are not in Kafka yet.
+    pub catch_up_pending: IntGauge,
+    /// Events that were passed over in an outage and were committed since.
+    pub caught_up: IntCounter,
     /// Lost connections to the source.
     pub reconnects: IntCounterVec,
     /// Sessions that were begun.
@@ -109,6 +113,20 @@ impl Metrics {
                 IntGauge::with_opts(opts(
                     "source_checkpoint_offset",
                     "The first source offset that is not committed",
+                )),
+            ),
+            catch_up_pending: register(
+                registry,
+                IntGauge::with_opts(opts(
+                    "catch_up_pending_events",
+                    "Events that were passed over in an outage and are not committed",
+                )),
+            ),
+            caught_up: register(
+                registry,
+                IntCounter::with_opts(opts(
+                    "catch_up_events_total",
+                    "Events that were passed over in an outage and were committed since",
                 )),
             ),
             reconnects: register(

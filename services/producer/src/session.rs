@@ -3,16 +3,18 @@
 //! The order matters. `init_transactions` shuts out whoever wrote before and settles what they left
 //! open; only then does the checkpoint say what is in Kafka. The first transaction claims the source:
 //! it carries the checkpoint under this session's name and nothing else. From then on each
-//! transaction carries events together with the checkpoint behind them.
+//! transaction carries events together with the checkpoint behind them. What was passed over to be live
+//! again goes in the same transactions, see [`catch_up`](crate::catch_up).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use flight::avro::{POSITION_SCHEMA, SUBJECT};
-use flight::checkpoint::SourceCheckpoint;
+use flight::avro::{POSITION_SCHEMA, RESENT, SUBJECT};
+use flight::checkpoint::{Hole, SourceCheckpoint};
 use flight::dead_letter::{DeadLetter, Place};
 use flight::kafka::topics::{self, TopicSettings};
 use flight::telemetry::{TRACEPARENT, span_with_parent, traceparent_of};
 
+use crate::catch_up::{self, CatchUp};
 use crate::checkpoints::{self, Checkpoints, Until, decide};
 use crate::encode::{Outcome, RecordEncoder};
 use crate::error::{Fatal, SessionError};
@@ -87,8 +89,10 @@ pub(crate) fn run(cx: &Context, memory: &mut Memory) -> Result<(), SessionError>
         transactional_id,
         "session begins"
     );
+    let holes = catch_up::reachable(start.holes, descriptor.origin);
     let mut writer = Writer {
         cx,
+        catch_up: CatchUp::new(&cx.settings.catch_up, holes),
         transactor,
         encoder: RecordEncoder::new(schema_id, &descriptor.name, limits.record),
         source: descriptor.name,
@@ -134,8 +138,7 @@ fn settle(
     let found = checkpoints::read(cx, source, until)?;
     all.extend(undecided(&topics.positions)?);
     all.extend(undecided(&topics.dead_letters)?);
-    let next_offset = found.ours.as_ref().map(|checkpoint| checkpoint.next_offset);
-    settle::settle(transactor, &all, next_offset)?;
+    settle::settle(transactor, &all, found.ours.as_ref())?;
     cx.metrics.settled.inc_by(all.len() as u64);
     Ok(found)
 }
@@ -174,8 +177,12 @@ struct Open {
 /// What comes next.
 enum Next {
     Batch(Batch),
+    /// Events of a hole.
+    Missed(Batch),
     Nothing,
     SourceEnded,
+    /// The source of a hole's events.
+    MissedSourceEnded,
     Stop,
 }
 
@@ -184,6 +191,7 @@ struct Writer<'a> {
     cx: &'a Context,
     transactor: Transactor,
     encoder: RecordEncoder,
+    catch_up: CatchUp,
     source: String,
     session: String,
     origin: i64,
@@ -208,8 +216,16 @@ impl Writer<'_> {
         loop {
             cx.readiness.beat();
             match self.wait(&mut feed) {
-                Next::Batch(batch) => self.produce(&batch)?,
+                Next::Batch(batch) => match self.passes_over(&batch)? {
+                    Some(live_edge) => feed = self.go_live(live_edge)?,
+                    None => self.produce(&batch)?,
+                },
+                Next::Missed(batch) => self.produce_missed(&batch)?,
                 Next::Nothing => self.look_around(),
+                Next::MissedSourceEnded => {
+                    self.finish(&feed)?;
+                    return Err(cx.runtime.block_on(self.catch_up.ended()).into());
+                }
                 Next::SourceEnded => {
                     self.finish(&feed)?;
                     return Err(cx.runtime.block_on(feed.ended()).into());
@@ -225,9 +241,13 @@ impl Writer<'_> {
     }
 
     /// The next batch, or whatever comes first.
-    fn wait(&self, feed: &mut Feed) -> Next {
+    fn wait(&mut self, feed: &mut Feed) -> Next {
         if self.cx.shutdown.is_requested() {
             return Next::Stop;
+        }
+        // First: what it takes is bounded, and it gets that even where live events never let up.
+        if let Some(batch) = self.catch_up.ready(self.cx, &self.encoder) {
+            return Next::Missed(batch);
         }
         if let Some(batch) = feed.ready() {
             return Next::Batch(batch);
@@ -237,11 +257,20 @@ impl Writer<'_> {
             Some(open) => interval.saturating_sub(open.began.elapsed()),
             None => IDLE,
         };
+        let rest = self
+            .catch_up
+            .due()
+            .map(|due| due.saturating_duration_since(Instant::now()));
+        let fills = rest.is_some_and(|rest| rest.is_zero());
+        let wait = rest.filter(|_| !fills).map_or(wait, |rest| rest.min(wait));
+        let shutdown = &self.cx.shutdown;
+        let catch_up = &mut self.catch_up;
         self.cx.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = self.cx.shutdown.requested() => Next::Stop,
+                () = shutdown.requested() => Next::Stop,
                 batch = feed.next() => batch.map_or(Next::SourceEnded, Next::Batch),
+                batch = catch_up.next(), if fills => batch.map_or(Next::MissedSourceEnded, Next::Missed),
                 () = tokio::time::sleep(wait) => Next::Nothing,
             }
         })
@@ -250,7 +279,9 @@ impl Writer<'_> {
     fn is_due(&self) -> bool {
         let limits = &self.cx.settings.commit;
         self.open.as_ref().is_some_and(|open| {
-            open.events >= limits.max_events || open.began.elapsed() >= limits.interval()
+            open.events >= limits.max_events
+                || open.began.elapsed() >= limits.interval()
+                || self.catch_up.is_chunk_full()
         })
     }
 
@@ -292,8 +323,72 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes a batch into the open transaction.
+    /// The live edge, if a batch begins so far below it that what is between is left for later.
+    fn passes_over(&mut self, batch: &Batch) -> Result<Option<i64>, SessionError> {
+        let (cx, begin) = (self.cx, batch.header.first);
+        if !self.catch_up.is_long(batch.header.next - begin) {
+            return Ok(None);
+        }
+        // Too much follows from it to take one batch's word.
+        let asked = cx.wait(cx.origin.describe(&cx.http, &cx.settings.source));
+        match asked {
+            Ok(source) if source.name == self.source => {
+                let edge = source.next.min(batch.header.next);
+                Ok(self.catch_up.is_long(edge - begin).then_some(edge))
+            }
+            Err(SessionError::Stopped) => Err(SessionError::Stopped),
+            // The feed notices by itself that the source is another one, or away.
+            Ok(_) | Err(_) => {
+                self.catch_up.ask_later();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Leaves what comes before the live edge for later, and reads from there on.
+    fn go_live(&mut self, live_edge: i64) -> Result<Feed, SessionError> {
+        // With the next commit, whether events come by then or not.
+        self.begin()?;
+        let hole = Hole {
+            first: self.next,
+            last: live_edge - 1,
+        };
+        tracing::warn!(
+            first = hole.first,
+            last = hole.last,
+            events = hole.count(),
+            "the backlog is longer than catch_up.after_events: live events go on, it is sent beside them"
+        );
+        self.catch_up.pass_over(hole);
+        (self.next, self.live_edge) = (live_edge, live_edge);
+        Ok(Feed::start(self.cx, self.encoder.clone(), live_edge))
+    }
+
+    /// Writes a batch of live events into the open transaction.
     fn produce(&mut self, batch: &Batch) -> Result<(), SessionError> {
+        self.next = self.write(batch, None, i64::MAX)?;
+        self.live_edge = batch.header.next;
+        Ok(())
+    }
+
+    /// Writes what a batch has of a hole into the open transaction.
+    fn produce_missed(&mut self, batch: &Batch) -> Result<(), SessionError> {
+        let Some(last) = self.catch_up.last() else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let next = self.write(batch, Some("catch-up"), last)?;
+        self.catch_up.written(next, began.elapsed());
+        Ok(())
+    }
+
+    /// Writes a batch up to an offset into the open transaction. Gives the offset that comes next.
+    fn write(
+        &mut self,
+        batch: &Batch,
+        resent: Option<&str>,
+        last: i64,
+    ) -> Result<i64, SessionError> {
         self.begin()?;
         let span = tracing::info_span!(
             "produce",
@@ -310,10 +405,15 @@ impl Writer<'_> {
             is_remote(batch.header.at_ms, now_ms()).then(|| batch.header.at_ms.to_string());
 
         // One record of a batch carries its trace.
-        let first = record_headers(traceparent.as_deref(), observed.as_deref());
-        let others = record_headers(None, observed.as_deref());
+        let first = record_headers(traceparent.as_deref(), observed.as_deref(), resent);
+        let others = record_headers(None, observed.as_deref(), resent);
         let half = batch.header.count / 2;
+        let mut next = batch.header.first;
         for (index, (offset, outcome)) in (0u32..).zip(batch.records.iter()) {
+            if offset > last {
+                break;
+            }
+            next = offset + 1;
             match outcome {
                 Outcome::Position { key, value } => {
                     let headers = if index == 0 { &first } else { &others };
@@ -327,10 +427,8 @@ impl Writer<'_> {
                 flight::failpoint!("producer::in-transaction");
             }
         }
-        self.next = batch.records.end();
-        self.live_edge = batch.header.next;
         if let Some(open) = &mut self.open {
-            open.events += u64::from(batch.header.count);
+            open.events += u64::try_from(next - batch.header.first).unwrap_or(0);
             open.parent = open.parent.take().or(traceparent);
         }
         self.transactor.poll();
@@ -338,7 +436,7 @@ impl Writer<'_> {
             .metrics
             .kafka_queue_records
             .set(self.transactor.queued());
-        Ok(())
+        Ok(next)
     }
 
     fn write_position(
@@ -412,6 +510,7 @@ impl Writer<'_> {
             source: self.source.clone(),
             origin: self.origin,
             next_offset: self.next,
+            holes: self.catch_up.holes().to_vec(),
             session: self.session.clone(),
             host: self.cx.host.clone(),
             committed_at_ms: now_ms(),
@@ -439,6 +538,12 @@ impl Writer<'_> {
         metrics.transactions.with_label_values(&["committed"]).inc();
         metrics.source_next_offset.set(self.next);
         metrics.source_lag.set((self.live_edge - self.next).max(0));
+        metrics
+            .caught_up
+            .inc_by(self.catch_up.committed(began.elapsed()));
+        metrics
+            .catch_up_pending
+            .set(i64::try_from(self.catch_up.pending()).unwrap_or(i64::MAX));
         metrics.last_commit_seconds.set(now_ms() as f64 / 1000.0);
         metrics.kafka_queue_records.set(self.transactor.queued());
         self.cx.readiness.set("kafka", Ok(()));
@@ -488,8 +593,16 @@ pub(crate) fn is_remote(at_ms: i64, now_ms: i64) -> bool {
     at_ms.abs_diff(now_ms) > OBSERVED_AFTER_MS
 }
 
-fn record_headers(traceparent: Option<&str>, observed_ms: Option<&str>) -> RecordHeaders {
-    RecordHeaders::new([(TRACEPARENT, traceparent), (OBSERVED_MS, observed_ms)])
+fn record_headers(
+    traceparent: Option<&str>,
+    observed_ms: Option<&str>,
+    resent: Option<&str>,
+) -> RecordHeaders {
+    RecordHeaders::new([
+        (TRACEPARENT, traceparent),
+        (OBSERVED_MS, observed_ms),
+        (RESENT, resent),
+    ])
 }
 
 pub(crate) fn now_ms() -> i64 {

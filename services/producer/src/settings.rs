@@ -32,6 +32,8 @@ pub struct Settings {
     pub commit: CommitSettings,
     /// Bounds of what is held in memory.
     pub memory: MemorySettings,
+    /// What becomes of the backlog of a long outage.
+    pub catch_up: CatchUpSettings,
     /// Sending again what was sent before.
     pub replay: ReplaySettings,
     /// Logs and traces.
@@ -48,6 +50,7 @@ impl Default for Settings {
             topics: Topics::default(),
             commit: CommitSettings::default(),
             memory: MemorySettings::default(),
+            catch_up: CatchUpSettings::default(),
             replay: ReplaySettings::default(),
             telemetry: TelemetrySettings::default(),
         }
@@ -223,6 +226,31 @@ impl Default for MemorySettings {
     }
 }
 
+/// When a backlog is sent beside live events and not before them, and what share of the way it may take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CatchUpSettings {
+    /// A backlog of more events than these is passed over: live events go on at once, and it is sent beside
+    /// them. 0: every backlog is sent first.
+    pub after_events: u64,
+    /// Most of the time that it may take, above 0 and up to 1; what is left is for live events.
+    pub share: f64,
+    /// Most events a second of it; 0 for no bound. Live events go the same way through the ingester: bound
+    /// it well below what that takes.
+    pub max_events_per_s: u32,
+}
+
+impl Default for CatchUpSettings {
+    fn default() -> Self {
+        Self {
+            // Some seconds at full speed.
+            after_events: 500_000,
+            share: 0.5,
+            max_events_per_s: 50_000,
+        }
+    }
+}
+
 /// Who may ask for replays by HTTP, and what share of the way they may take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -289,11 +317,13 @@ impl Validate for Settings {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be at least 1"));
         }
-        if !(self.replay.share > 0.0 && self.replay.share <= 1.0) {
-            return Err(format!(
-                "replay.share must be above 0 and at most 1, not {}",
-                self.replay.share
-            ));
+        let shares = [
+            ("catch_up.share", self.catch_up.share),
+            ("replay.share", self.replay.share),
+        ];
+        // Not by its opposite: a share that is no number is none.
+        if let Some((name, share)) = shares.iter().find(|(_, s)| !(*s > 0.0 && *s <= 1.0)) {
+            return Err(format!("{name} must be above 0 and at most 1, not {share}"));
         }
         if self.commit.transactional_id.as_deref() == Some("") {
             return Err("commit.transactional_id is empty: leave it out".into());
@@ -391,6 +421,8 @@ mod tests {
             ("kafka.brokers", |s| s.kafka.brokers.clear()),
             ("replay.share", |s| s.replay.share = 0.0),
             ("replay.share", |s| s.replay.share = f64::NAN),
+            ("catch_up.share", |s| s.catch_up.share = 1.5),
+            ("catch_up.share", |s| s.catch_up.share = f64::NAN),
         ] {
             let message = complaint(change);
             assert!(message.starts_with(name), "{name}: {message}");

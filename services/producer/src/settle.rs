@@ -8,9 +8,9 @@
 //!
 //! After `init_transactions` no transaction of ours is open. So where a partition's last stable offset
 //! points at a record of our source, that record's marker is missing. What to do follows from the
-//! checkpoint that readers can see: records below it belong to a transaction that was committed and
-//! must come to light; those at or above it will be sent again and must never be seen. A transaction
-//! that touches the partition and ends the right way closes them.
+//! checkpoint that readers can see: records that it covers belong to a transaction that was committed and
+//! must come to light; those above it, or in one of its holes, will be sent again and must never be seen.
+//! A transaction that touches the partition and ends the right way closes them.
 //!
 //! To commit, a record is needed: a copy of the first hidden one. So in that rarest case, a broker
 //! killed between the decision and the markers of a commit, one event of a partition is in Kafka
@@ -19,6 +19,7 @@
 use std::time::{Duration, Instant};
 
 use flight::avro::{Decoder, POSITION_SCHEMA, split_header};
+use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
@@ -54,9 +55,9 @@ enum End {
 
 impl Undecided {
     /// What the visible checkpoint says about it.
-    fn end(&self, next_offset: Option<i64>) -> End {
-        match (self.source_offset, next_offset) {
-            (Some(offset), Some(next)) if offset < next => End::Commit,
+    fn end(&self, checkpoint: Option<&SourceCheckpoint>) -> End {
+        match (self.source_offset, checkpoint) {
+            (Some(offset), Some(checkpoint)) if checkpoint.covers(offset) => End::Commit,
             // A checkpoint that nobody saw, or events that no visible checkpoint covers.
             _ => End::Abort,
         }
@@ -206,11 +207,11 @@ impl<'a> Inspector<'a> {
 pub(crate) fn settle(
     transactor: &Transactor,
     undecided: &[Undecided],
-    next_offset: Option<i64>,
+    checkpoint: Option<&SourceCheckpoint>,
 ) -> Result<(), SessionError> {
     let (commit, abort): (Vec<_>, Vec<_>) = undecided
         .iter()
-        .partition(|record| record.end(next_offset) == End::Commit);
+        .partition(|record| record.end(checkpoint) == End::Commit);
     if !abort.is_empty() {
         transactor.begin()?;
         for Undecided { record, .. } in &abort {
@@ -229,7 +230,7 @@ pub(crate) fn settle(
         tracing::warn!(
             committed = commit.len(),
             aborted = abort.len(),
-            next_offset,
+            next_offset = checkpoint.map(|checkpoint| checkpoint.next_offset),
             "gave the transactions of earlier sessions their ends"
         );
     }
@@ -241,6 +242,7 @@ const DOING: &str = "looking for transactions without an end";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flight::checkpoint::Hole;
     use rdkafka::Timestamp;
 
     fn undecided(source_offset: Option<i64>) -> Undecided {
@@ -252,19 +254,26 @@ mod tests {
 
     #[test]
     fn what_a_visible_checkpoint_covers_is_committed_and_nothing_else() {
-        assert_eq!(undecided(Some(99)).end(Some(100)), End::Commit);
+        let checkpoint = SourceCheckpoint {
+            source: "mock".into(),
+            origin: 0,
+            next_offset: 100,
+            holes: vec![Hole {
+                first: 40,
+                last: 49,
+            }],
+            session: "s".into(),
+            host: "h".into(),
+            committed_at_ms: 1,
+        };
+        let end = |offset, checkpoint| undecided(offset).end(checkpoint);
+        assert_eq!(end(Some(99), Some(&checkpoint)), End::Commit);
+        assert_eq!(end(Some(39), Some(&checkpoint)), End::Commit);
+        assert_eq!(end(Some(40), Some(&checkpoint)), End::Abort, "sent again");
+        assert_eq!(end(Some(100), Some(&checkpoint)), End::Abort, "sent again");
+        assert_eq!(end(Some(5), None), End::Abort, "nothing was sent yet");
         assert_eq!(
-            undecided(Some(100)).end(Some(100)),
-            End::Abort,
-            "sent again"
-        );
-        assert_eq!(
-            undecided(Some(5)).end(None),
-            End::Abort,
-            "nothing was sent yet"
-        );
-        assert_eq!(
-            undecided(None).end(Some(100)),
+            end(None, Some(&checkpoint)),
             End::Abort,
             "a checkpoint nobody saw"
         );

@@ -22,8 +22,8 @@ pub const SUBJECT: &str = "flight.positions-value";
 /// Kafka header: when the source placed the event, in milliseconds UTC, as decimal text, on records
 /// that were sent long after (or before) that. Without it the record's own timestamp counts.
 pub const OBSERVED_MS: &str = "contrail-observed-ms";
-/// Kafka header on records that were sent again: `replay` or `redrive`. Their source offsets stand below
-/// those of the records around them.
+/// Kafka header on records that were sent again, `replay` or `redrive`, or late, `catch-up`. Their source
+/// offsets stand below those of the records around them.
 pub const RESENT: &str = "contrail-resent";
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;

@@ -32,6 +32,7 @@ use crate::session::now_ms;
 use crate::settings::Settings;
 use crate::source::Origin;
 
+pub(crate) use pace::Pace;
 pub use range::{Events, MOST_PIECES, Refusal, Request, Wanted};
 
 /// Replays that may wait for their turn.

@@ -1,19 +1,19 @@
-//! How fast a replay may go.
+//! How fast a replay may go, or a producer that catches up.
 
 use std::time::Duration;
 
-/// Bounds of a replay's speed.
+/// Bounds of the speed of what is sent beside live events.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Most of the time that may be spent sending.
-    pub(super) share: f64,
+    pub(crate) share: f64,
     /// Most events a second; 0 for no bound.
-    pub(super) max_events_per_s: u32,
+    pub(crate) max_events_per_s: u32,
 }
 
 impl Pace {
     /// How long to rest after so many events, which took so long to send.
-    pub(super) fn rest(&self, events: u64, took: Duration) -> Duration {
+    pub(crate) fn rest(&self, events: u64, took: Duration) -> Duration {
         let for_share = took.mul_f64((1.0 - self.share) / self.share);
         let for_rate = match self.max_events_per_s {
             0 => Duration::ZERO,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use flight::admin::Readiness;
 use flight::backoff::Backoff;
 use flight::source::{BatchHeader, DESCRIPTOR_PATH, FrameError, SourceDescriptor};
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -196,7 +197,43 @@ impl Feed {
         Self::with(cx, settings, encoder, from)
     }
 
+    /// Begins to read at `from` beside the feed of live events: what it is at says nothing of theirs, and no
+    /// more than some chunks wait.
+    pub(crate) fn beside(
+        cx: &Context,
+        encoder: RecordEncoder,
+        from: i64,
+        chunk_events: u64,
+    ) -> Self {
+        let live = &cx.settings.source;
+        let most_in_batch = u32::try_from(chunk_events).unwrap_or(u32::MAX);
+        let settings = SourceSettings {
+            credit: live.credit.min(chunk_events * 4),
+            max_batch: live.max_batch.min(most_in_batch),
+            ..live.clone()
+        };
+        let metrics = Metrics {
+            source_queue_bytes: IntGauge::new("unregistered", "unregistered")
+                .expect("a constant metric is well formed"),
+            ..cx.metrics.clone()
+        };
+        Self::telling(cx, settings, encoder, from, metrics, Readiness::default())
+    }
+
     fn with(cx: &Context, settings: SourceSettings, encoder: RecordEncoder, from: i64) -> Self {
+        let (metrics, readiness) = (cx.metrics.clone(), cx.readiness.clone());
+        Self::telling(cx, settings, encoder, from, metrics, readiness)
+    }
+
+    /// A feed that tells what it is at in `metrics` and `readiness`.
+    fn telling(
+        cx: &Context,
+        settings: SourceSettings,
+        encoder: RecordEncoder,
+        from: i64,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Self {
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let (committed, acknowledged) = watch::channel(from);
         let queue_kib = cx.settings.memory.source_queue_kib;
@@ -210,8 +247,8 @@ impl Feed {
             queue_kib,
             acknowledged,
             http: cx.http.clone(),
-            metrics: cx.metrics.clone(),
-            readiness: cx.readiness.clone(),
+            metrics,
+            readiness,
         };
         Self {
             batches,

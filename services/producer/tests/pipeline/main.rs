@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod catch_up;
 mod replay;
 
 use std::sync::OnceLock;
@@ -411,6 +412,7 @@ async fn the_checkpoint_behind_another_source_s_open_transaction_is_found() {
         source: "other".into(),
         origin: 0,
         next_offset: 5,
+        holes: Vec::new(),
         session: "other-1".into(),
         host: "elsewhere".into(),
         committed_at_ms: 0,

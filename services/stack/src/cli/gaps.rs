@@ -81,6 +81,13 @@ fn text(report: &GapReport) -> String {
             "{name}: {missing} missing of offsets {} to below {}",
             source.begin, source.checked_below
         );
+        if source.pending > 0 {
+            let _ = writeln!(
+                text,
+                "  {} more were passed over in an outage: the producer is sending them",
+                grouped(source.pending)
+            );
+        }
     }
     for gap in &report.gaps {
         let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "?".to_owned());

@@ -1,7 +1,8 @@
 //! `contrail gaps`: which events of a source are missing, below what must be there by now.
 //!
 //! Every offset from where a source began to where its checkpoint stands must be in the tables or among
-//! the dead letters, unless it is on its way through Kafka still. What was looked for and found is not
+//! the dead letters, unless it is on its way through Kafka still, or the checkpoint says that the producer
+//! passed it over in an outage and is sending it beside live events. What was looked for and found is not
 //! looked for again: rows are added and moved, and never taken away. So a check reads what is new since
 //! the last one and what was missing then, see `ledger.rs`.
 
@@ -17,8 +18,9 @@ use flight::checkpoint::SourceCheckpoint;
 use serde::Serialize;
 
 use crate::verify::kafka::Cluster;
+use crate::verify::ranges::{common, count, less, without};
 use crate::verify::tables::{ROWS, Tables, quoted};
-use crate::verify::{Range, VerifyError, VerifySettings, settled, without};
+use crate::verify::{Range, VerifyError, VerifySettings, settled};
 use ledger::Entry;
 use underway::Underway;
 
@@ -51,6 +53,8 @@ pub struct GapReport {
     pub gaps: Vec<Gap>,
     /// Missing events, listed or not.
     pub missing: u64,
+    /// Events that are not there and that the producer is about to send.
+    pub pending: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -63,10 +67,12 @@ pub struct SourceCheck {
     /// The first offset that was ever sent.
     pub begin: i64,
     /// Every offset from `begin` to below this one is in the tables, among the dead letters, on its way,
-    /// or in a gap.
+    /// pending, or in a gap.
     pub checked_below: i64,
     /// Missing events.
     pub missing: u64,
+    /// Events that the producer passed over in an outage and that are not there yet.
+    pub pending: u64,
 }
 
 /// Consecutive events that are missing.
@@ -132,16 +138,21 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
     let (mut sources, mut missing) = (Vec::new(), Vec::new());
     for checkpoint in &checkpoints {
         let dead = letters.by_source.get(&checkpoint.source).unwrap_or(&empty);
-        let (entry, mut gaps) = check_source(&tables, checkpoint, dead, &underway, options).await?;
+        let Checked {
+            entry,
+            mut gaps,
+            pending,
+        } = check_source(&tables, checkpoint, dead, &underway, options).await?;
         if options.skip_lost && !gaps.is_empty() {
             let lost = ledger::lost(&tables, &checkpoint.source).await?;
-            gaps = ranges::outside(&gaps, &lost);
+            gaps = less(&gaps, &lost);
         }
         sources.push(SourceCheck {
             source: checkpoint.source.clone(),
             begin: entry.begin,
             checked_below: entry.checked_below,
-            missing: gaps.iter().map(Range::count).sum(),
+            missing: count(&gaps),
+            pending: count(&pending),
         });
         missing.push(Missing {
             source: checkpoint.source.clone(),
@@ -151,20 +162,29 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
     let gaps = describe(&tables, &cluster, settings, &missing, options).await?;
     Ok(GapReport {
         missing: sources.iter().map(|source| source.missing).sum(),
+        pending: sources.iter().map(|source| source.pending).sum(),
         sources,
         gaps,
         seconds: (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
     })
 }
 
-/// Checks one source. What is missing and not on its way is returned beside what is remembered.
+/// What was found of one source.
+struct Checked {
+    /// What is remembered: among what is missing is what is on its way or pending.
+    entry: Entry,
+    gaps: Vec<Range>,
+    pending: Vec<Range>,
+}
+
+/// Checks one source.
 async fn check_source(
     tables: &Tables,
     checkpoint: &SourceCheckpoint,
     dead: &BTreeSet<i64>,
     underway: &Underway,
     options: Options,
-) -> Result<(Entry, Vec<Range>), VerifyError> {
+) -> Result<Checked, VerifyError> {
     let source = &checkpoint.source;
     let (begin, next) = (checkpoint.origin, checkpoint.next_offset);
     let last = match options.full {
@@ -186,7 +206,8 @@ async fn check_source(
         });
     }
     let mut holes = without(&look(tables, source, &wanted).await?, dead);
-    if !holes.is_empty() {
+    let passed_over: Vec<Range> = checkpoint.holes.iter().map(|hole| (*hole).into()).collect();
+    if !less(&holes, &passed_over).is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
         holes = without(&look(tables, source, &holes).await?, dead);
     }
@@ -202,11 +223,15 @@ async fn check_source(
     if last.as_ref() != Some(&entry) {
         ledger::record(tables, source, &entry).await;
     }
-    let gaps = match underway.resent(source) {
+    let absent = match underway.resent(source) {
         Some(resent) => without(&entry.missing, resent),
         None => entry.missing.clone(),
     };
-    Ok((entry, gaps))
+    Ok(Checked {
+        gaps: less(&absent, &passed_over),
+        pending: common(&absent, &passed_over),
+        entry,
+    })
 }
 
 /// Which offsets of some ranges are in no row. The ranges are in their order.
@@ -216,7 +241,7 @@ async fn look(tables: &Tables, source: &str, wanted: &[Range]) -> Result<Vec<Ran
     for group in ranges::groups(wanted) {
         let (first, end) = (group[0].first, group[group.len() - 1].last + 1);
         let found = tables.holes(source, first, end).await?;
-        holes.extend(ranges::common(&found, group));
+        holes.extend(common(&found, group));
     }
     Ok(holes)
 }

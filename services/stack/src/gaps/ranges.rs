@@ -10,56 +10,6 @@ pub(super) fn groups(ranges: &[Range]) -> impl Iterator<Item = &[Range]> {
     ranges.chunk_by(|before, next| next.first - before.last <= NEAR)
 }
 
-/// What is in both.
-pub(super) fn common(left: &[Range], right: &[Range]) -> Vec<Range> {
-    let mut common = Vec::new();
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let (first, last) = (a.first.max(b.first), a.last.min(b.last));
-        if first <= last {
-            common.push(Range { first, last });
-        }
-        match a.last < b.last {
-            true => drop(left.next()),
-            false => drop(right.next()),
-        }
-    }
-    common
-}
-
-/// What of the ranges is in none of the others.
-pub(super) fn outside(ranges: &[Range], others: &[Range]) -> Vec<Range> {
-    let mut outside = Vec::new();
-    let mut others = others.iter().peekable();
-    for range in ranges {
-        let mut first = range.first;
-        while let Some(other) = others.peek() {
-            if other.first > range.last {
-                break;
-            }
-            if first < other.first {
-                outside.push(Range {
-                    first,
-                    last: other.first - 1,
-                });
-            }
-            first = first.max(other.last + 1);
-            // One that reaches farther may meet the next range too.
-            if other.last > range.last {
-                break;
-            }
-            others.next();
-        }
-        if first <= range.last {
-            outside.push(Range {
-                first,
-                last: range.last,
-            });
-        }
-    }
-    outside
-}
-
 /// Whether an offset is in one of the ranges.
 pub(super) fn contains(ranges: &[Range], offset: i64) -> bool {
     let next = ranges.partition_point(|range| range.last < offset);
@@ -76,29 +26,6 @@ mod tests {
             last: *last,
         };
         ends.iter().map(range).collect()
-    }
-
-    #[test]
-    fn what_is_in_both() {
-        let left = ranges(&[(0, 9), (20, 29), (40, 40)]);
-        let right = ranges(&[(5, 22), (25, 26), (29, 60)]);
-        assert_eq!(
-            common(&left, &right),
-            ranges(&[(5, 9), (20, 22), (25, 26), (29, 29), (40, 40)])
-        );
-        assert_eq!(common(&left, &[]), []);
-    }
-
-    #[test]
-    fn what_is_outside_of_others() {
-        let all = ranges(&[(0, 9), (20, 29), (40, 40)]);
-        assert_eq!(outside(&all, &[]), all);
-        let others = ranges(&[(3, 4), (8, 21), (25, 25), (29, 40), (50, 60)]);
-        assert_eq!(
-            outside(&all, &others),
-            ranges(&[(0, 2), (5, 7), (22, 24), (26, 28)])
-        );
-        assert_eq!(outside(&all, &ranges(&[(0, 100)])), []);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! producer's checkpoint stands. Each must be in the tables once, or among the dead letters.
 //!
 //! The lower bound is the origin that the first checkpoint recorded, the upper bound is the last
-//! checkpoint, so a tail that was cut off shows as missing. Contents are compared with what the
+//! checkpoint, so a tail that was cut off shows as missing. What the checkpoint says was passed over in an
+//! outage, and is not there yet, is told apart as pending. Contents are compared with what the
 //! simulator regenerates from the source's name.
 
 mod contents;
 pub(crate) mod kafka;
+pub(crate) mod ranges;
 mod report;
 pub(crate) mod tables;
 
@@ -24,8 +26,8 @@ use crate::component::Component;
 use crate::components::Context;
 
 pub use contents::Sample;
-pub(crate) use report::without;
-pub use report::{Contents, PartitionLag, PartitionReport, Range, Report, SourceReport};
+pub use ranges::Range;
+pub use report::{Contents, PartitionLag, PartitionReport, Report, SourceReport};
 
 use kafka::{Cluster, DeadLetterCensus};
 use tables::Tables;
@@ -237,7 +239,10 @@ async fn account(
     let empty = BTreeSet::new();
     let dead = letters.by_source.get(&checkpoint.source).unwrap_or(&empty);
     let holes = tables.holes(&checkpoint.source, origin, next).await?;
-    let missing = report::without(&holes, dead);
+    let absent = ranges::without(&holes, dead);
+    let passed_over: Vec<Range> = checkpoint.holes.iter().map(|hole| (*hole).into()).collect();
+    let pending = ranges::common(&absent, &passed_over);
+    let missing = ranges::less(&absent, &passed_over);
     let duplicates = tables.duplicates(&checkpoint.source, origin, next).await?;
     let counts = tables
         .counts(&checkpoint.source, origin, next, partitions)
@@ -253,7 +258,9 @@ async fn account(
         expected: next - origin,
         seen: counts.iter().map(|p| p.seen).sum(),
         distinct: counts.iter().map(|p| p.distinct).sum(),
-        missing_count: missing.iter().map(Range::count).sum(),
+        pending_count: ranges::count(&pending),
+        pending: pending.into_iter().take(LISTED).collect(),
+        missing_count: ranges::count(&missing),
         missing: missing.into_iter().take(LISTED).collect(),
         duplicated_count: duplicates.len() as u64,
         duplicated: duplicates.into_iter().take(LISTED).collect(),

@@ -1,25 +1,10 @@
 //! What [`verify`](super::verify) found.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Consecutive offsets, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Range {
-    /// First offset.
-    pub first: i64,
-    /// Last offset.
-    pub last: i64,
-}
-
-impl Range {
-    /// Number of offsets.
-    pub fn count(&self) -> u64 {
-        u64::try_from(self.last - self.first + 1).unwrap_or(0)
-    }
-}
+use super::ranges::Range;
 
 /// The whole account.
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +40,12 @@ pub struct SourceReport {
     pub seen: u64,
     /// Different offsets among them.
     pub distinct: u64,
-    /// Offsets that are neither in the tables nor among the dead letters.
+    /// Offsets that the producer passed over in an outage and is sending beside live events: not there yet,
+    /// and not missing.
+    pub pending_count: u64,
+    /// The first hundred ranges of them.
+    pub pending: Vec<Range>,
+    /// Offsets that are neither in the tables, nor among the dead letters, nor pending.
     pub missing_count: u64,
     /// The first hundred ranges of them.
     pub missing: Vec<Range>,
@@ -159,50 +149,9 @@ impl Report {
     }
 }
 
-/// Ranges less the offsets that are accounted for elsewhere.
-pub(crate) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range> {
-    let mut left = Vec::new();
-    for range in ranges {
-        let mut first = range.first;
-        for offset in accounted.range(range.first..=range.last) {
-            if *offset > first {
-                left.push(Range {
-                    first,
-                    last: offset - 1,
-                });
-            }
-            first = offset + 1;
-        }
-        if first <= range.last {
-            left.push(Range {
-                first,
-                last: range.last,
-            });
-        }
-    }
-    left
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dead_letters_fill_holes() {
-        let holes = [
-            Range { first: 5, last: 9 },
-            Range {
-                first: 20,
-                last: 20,
-            },
-        ];
-        let left = without(&holes, &BTreeSet::from([5, 7, 20, 99]));
-        assert_eq!(
-            left,
-            [Range { first: 6, last: 6 }, Range { first: 8, last: 9 }]
-        );
-        assert_eq!(without(&holes, &BTreeSet::new()), holes);
-    }
 
     #[test]
     fn each_fault_makes_the_report_not_ok() {
@@ -213,6 +162,8 @@ mod tests {
             expected: 10,
             seen: 10,
             distinct: 10,
+            pending_count: 7,
+            pending: vec![],
             missing_count: 0,
             missing: vec![],
             duplicated_count: 0,

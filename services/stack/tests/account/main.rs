@@ -5,6 +5,7 @@
 #[path = "../whole/mod.rs"]
 mod whole;
 
+mod catch_up;
 mod gaps;
 mod letters;
 

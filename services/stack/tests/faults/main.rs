@@ -8,6 +8,7 @@
 #[path = "../whole/mod.rs"]
 mod whole;
 
+mod alone;
 mod plan;
 mod rig;
 mod soak;
@@ -63,10 +64,12 @@ fn faults_at_random_lose_and_double_nothing() {
         std::thread::sleep(rest);
     }
     let recovered = rig.recover();
+    let caught_up = rig.catch_up();
     println!(
-        "{} faults ({counts:?}); live again {:.1} s after the last",
+        "{} faults ({counts:?}); live again {:.1} s after the last, nothing passed over after {:.1} s more",
         counts.values().sum::<u32>(),
-        recovered.as_secs_f64()
+        recovered.as_secs_f64(),
+        caught_up.as_secs_f64()
     );
     rig.stack.stop(Producer).unwrap();
     let source = assert_clean(&rig.stack);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use contrail::component::Component::{self, Clickhouse, Ingester, Kafka, Mock, Producer, Registry};
 use contrail::components::REGISTRY_BASE_PATH;
+use contrail::http::Request;
 use contrail::ports::{self, FreeOffset};
 use contrail::proxy::{Manner, Proxy};
 use contrail::{Stack, State, Verb};
@@ -120,6 +121,8 @@ impl Rig {
                 "FLIGHT_INGESTER_CLICKHOUSE__URL",
                 url(Link::IngesterToClickhouse),
             )
+            // Some seconds of trouble are a long outage.
+            .env(Producer, "FLIGHT_PRODUCER_CATCH_UP__AFTER_EVENTS", "20000")
             // Shorter than what is done to it: it gives up, and the insert is done all the same.
             .env(
                 Ingester,
@@ -199,16 +202,59 @@ impl Rig {
             self.back(component);
             self.stack.wait_ready(component, BACK).unwrap();
         }
-        // The partition of Kafka that is farthest behind counts; each has hundreds of aircraft.
-        let newest = format!(
-            "SELECT toUnixTimestamp64Milli(min(newest)) FROM (SELECT max(timestamp) AS newest FROM {TABLE} \
-             GROUP BY bitAnd(kafkaMurmurHash(toString(flight_id)), 2147483647) % 6)"
-        );
         eventually(CAUGHT_UP, "events are live again", || {
-            let newest = try_sql(&self.stack, &newest).ok();
-            newest.is_some_and(|ms| now_ms() - ms.parse::<i64>().unwrap() < 3_000)
+            self.age().is_some_and(|age| age < Duration::from_secs(3))
         });
         began.elapsed()
+    }
+
+    /// How old the newest event is in the partition of Kafka that is farthest behind; each has hundreds of
+    /// aircraft. `None` while ClickHouse does not say.
+    pub fn age(&self) -> Option<Duration> {
+        // The last minutes only, because this is asked often; a partition that has nothing of them is as if
+        // its newest were of 1970.
+        let newest = format!(
+            "SELECT if(count() = 6, toUnixTimestamp64Milli(min(newest)), 0) FROM (SELECT max(timestamp) AS newest FROM {TABLE} \
+             WHERE timestamp > now() - INTERVAL 10 MINUTE \
+             GROUP BY bitAnd(kafkaMurmurHash(toString(flight_id)), 2147483647) % 6)"
+        );
+        let newest: i64 = try_sql(&self.stack, &newest).ok()?.parse().ok()?;
+        Some(Duration::from_millis(
+            (now_ms() - newest).max(0).unsigned_abs(),
+        ))
+    }
+
+    /// Whether every program is ready.
+    pub fn is_ready(&self) -> bool {
+        let statuses = self.stack.statuses();
+        statuses.iter().all(|status| status.state == State::Ready)
+    }
+
+    /// Waits until the producer has sent what it passed over to be live again; how long that took.
+    pub fn catch_up(&self) -> Duration {
+        let began = Instant::now();
+        eventually(CAUGHT_UP, "what was passed over is sent", || {
+            self.pending() == Some(0)
+        });
+        began.elapsed()
+    }
+
+    /// Events that the producer has passed over; `None` if it does not say.
+    fn pending(&self) -> Option<u64> {
+        let metrics = Request {
+            method: "GET",
+            port: self.stack.port(Producer),
+            path: "/metrics",
+            headers: &[],
+            body: "",
+            timeout: Duration::from_secs(5),
+        };
+        let text = metrics.send().ok()?.body;
+        let pending = "flight_producer_catch_up_pending_events ";
+        text.lines()
+            .find_map(|line| line.strip_prefix(pending))?
+            .parse()
+            .ok()
     }
 
     /// What is kept beside the rows says what they say.

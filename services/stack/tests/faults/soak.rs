@@ -50,6 +50,8 @@ struct Slice {
     seconds: u64,
     /// From the last fault until events were live again.
     live_again_s: f64,
+    /// From then on until nothing was left of what had been passed over to be live.
+    caught_up_s: f64,
     /// Events that were accounted for, all in all.
     events: i64,
     missing: i64,
@@ -118,6 +120,10 @@ fn save(directory: &Path, progress: &Progress) {
     std::fs::rename(new, file).unwrap();
 }
 
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}
+
 #[test]
 #[ignore = "takes more than half an hour: run it with `make soak`"]
 fn soak() {
@@ -161,6 +167,7 @@ fn soak() {
         faults += 1;
     }
     let live_again = rig.recover();
+    let caught_up = rig.catch_up();
     rig.stack.stop(Producer).unwrap();
     let source = assert_clean(&rig.stack);
     rig.assert_aggregates();
@@ -169,7 +176,8 @@ fn soak() {
         faults,
         by_kind,
         seconds: began.elapsed().as_secs(),
-        live_again_s: (live_again.as_secs_f64() * 10.0).round() / 10.0,
+        live_again_s: tenths(live_again),
+        caught_up_s: tenths(caught_up),
         events: number(&source["expected"]),
         missing: number(&source["missing_count"]),
         doubled: number(&source["duplicated_count"]),

@@ -80,6 +80,8 @@ impl World {
             .env(Mock, "FLIGHT_MOCK_PERIOD_MS", self.period_ms.to_string())
             .env(Mock, "FLIGHT_MOCK_EPOCH", self.epoch_ms.to_string())
             .env(Producer, "FLIGHT_PRODUCER_SOURCE__INITIAL_OFFSET", "0")
+            // What it begins with comes first, however long ago the world began.
+            .env(Producer, "FLIGHT_PRODUCER_CATCH_UP__AFTER_EVENTS", "0")
     }
 }
 

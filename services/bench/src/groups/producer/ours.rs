@@ -48,6 +48,7 @@ pub fn produce(cluster: &Cluster<'_>, name: &str, events: &Arc<Events>) -> Resul
     };
     settings.registry.url = cluster.stack.registry_url();
     settings.source.initial_offset = Some(0);
+    settings.catch_up.after_events = 0;
     settings.topics.positions.name = name.to_owned();
     settings.topics.checkpoints.name = format!("{name}-checkpoints");
     settings.commit.transactional_id = Some(name.to_owned());
