@@ -31,6 +31,8 @@ pub const SCHEMA_ID: &str = "contrail-schema-id";
 pub const OBSERVED_MS: &str = "contrail-letter-observed-ms";
 /// Header of a record without a value: the dead letter of the same key was sent on its way again.
 pub const REDRIVEN: &str = "contrail-redriven";
+/// Header of a record without a value: the dead letter of the same key was given up, and why.
+pub const DISCARDED: &str = "contrail-discarded";
 /// Header: `I/N`, the I-th of N chunks, on payloads that had to be cut.
 pub const CHUNK: &str = "contrail-chunk";
 /// Prefix of the headers that the record had itself.

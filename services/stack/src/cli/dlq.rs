@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Failure;
 use crate::components::Context;
-use crate::dead_letters::{Kept, Letter, Selection, letters, redrive};
+use crate::dead_letters::{Kept, Letter, Redriven, Selection, discard, letters, redrive};
 use crate::layout::Layout;
 use crate::settings::Settings;
 use crate::verify::VerifySettings;
@@ -25,6 +25,8 @@ pub enum DlqCommand {
     Show(ShowArgs),
     /// Send dead letters where they belong, once their cause is mended.
     Redrive(RedriveArgs),
+    /// Give dead letters up for good, for a reason that is kept with them. They count as dead letters still.
+    Discard(DiscardArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,7 @@ pub struct ListArgs {
     /// Only those with this reason.
     #[arg(long)]
     reason: Option<String>,
-    /// Also those that were redriven.
+    /// Also those that were redriven or discarded.
     #[arg(long)]
     all: bool,
     /// Most letters to list.
@@ -53,16 +55,47 @@ pub struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("which").required(true).args(["keys", "reason", "all"])))]
-pub struct RedriveArgs {
+#[group(required = true, multiple = false)]
+pub struct Which {
     /// Their keys, as `list` has them.
     keys: Vec<String>,
     /// All that have this reason.
     #[arg(long)]
     reason: Option<String>,
-    /// All there are.
+    /// All that `list` has.
     #[arg(long)]
     all: bool,
+}
+
+impl Which {
+    fn selection(&self) -> Selection {
+        match self {
+            Self { all: true, .. } => Selection::All,
+            Self {
+                reason: Some(reason),
+                ..
+            } => Selection::Reason(reason.clone()),
+            Self { keys, .. } => Selection::Keys(keys.clone()),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DiscardArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Why they are given up.
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RedriveArgs {
+    #[command(flatten)]
+    which: Which,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -87,38 +120,54 @@ pub fn run(layout: Layout, settings: Settings, command: &DlqCommand) -> Result<E
             show(found, args)
         }
         DlqCommand::Redrive(args) => {
-            let selection = match args {
-                RedriveArgs { all: true, .. } => Selection::All,
-                RedriveArgs {
-                    reason: Some(reason),
-                    ..
-                } => Selection::Reason(reason.clone()),
-                RedriveArgs { keys, .. } => Selection::Keys(keys.clone()),
-            };
+            let selection = args.which.selection();
             let work = runtime.spawn(async move { redrive(&command_settings, &selection).await });
+            told(&runtime.block_on(work)??, args.json)
+        }
+        DlqCommand::Discard(args) => {
+            let (selection, why) = (args.which.selection(), args.why.clone());
+            let work =
+                runtime.spawn(async move { discard(&command_settings, &selection, &why).await });
             let done = runtime.block_on(work)??;
             match args.json {
                 true => println!("{}", serde_json::to_string_pretty(&done)?),
-                false => {
-                    for key in &done.sent {
-                        println!("{key}: sent");
-                    }
-                    for Kept { key, why } in &done.kept {
-                        println!("{key}: stays: {why}");
-                    }
-                }
+                false => done
+                    .discarded
+                    .iter()
+                    .for_each(|key| println!("{key}: discarded")),
             }
-            Ok(match done.kept.is_empty() {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            })
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
+/// Tells what a redrive did.
+fn told(done: &Redriven, json: bool) -> Result<ExitCode, Failure> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(done)?),
+        false => {
+            for key in &done.sent {
+                println!("{key}: sent");
+            }
+            for Kept { key, why } in &done.kept {
+                println!("{key}: stays: {why}");
+            }
+        }
+    }
+    if done.kept.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "contrail: {} of {} dead letters stay where they are",
+        done.kept.len(),
+        done.kept.len() + done.sent.len()
+    );
+    Ok(ExitCode::FAILURE)
+}
+
 fn list(found: Vec<Letter>, args: &ListArgs) -> Result<ExitCode, Failure> {
     let is_wanted = |letter: &Letter| {
-        (args.all || letter.redriven.is_none())
+        (args.all || letter.redriven.is_none() && letter.discarded.is_none())
             && args.reason.as_ref().is_none_or(|r| *r == letter.reason)
     };
     let wanted: Vec<Letter> = found.into_iter().filter(is_wanted).collect();
@@ -129,9 +178,10 @@ fn list(found: Vec<Letter>, args: &ListArgs) -> Result<ExitCode, Failure> {
     }
     for letter in shown {
         let when = letter.written_ms.map(format_instant_ms);
-        let state = match letter.redriven {
-            Some(_) => " (redriven)",
-            None => "",
+        let state = match (&letter.redriven, &letter.discarded) {
+            (Some(_), _) => " (redriven)",
+            (None, Some(_)) => " (discarded)",
+            (None, None) => "",
         };
         println!(
             "{} {:<16} {:>7} bytes  {}{state}  {}",

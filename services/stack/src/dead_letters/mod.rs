@@ -1,8 +1,11 @@
 //! `contrail dlq`: the dead letters, whole as they came, and their way back.
 //!
 //! The topic keeps everything. A letter's records carry the place that it came from as their key; once it
-//! was sent on its way again, a record without a value under the same key and in the same partition says so.
+//! was sent on its way again, or given up, a record without a value under the same key and in the same
+//! partition says so.
 
+mod discard;
+mod marks;
 mod redrive;
 
 use std::collections::BTreeMap;
@@ -14,6 +17,7 @@ use serde::Serialize;
 use crate::verify::kafka::Cluster;
 use crate::verify::{VerifyError, VerifySettings};
 
+pub use discard::{Discarded, discard};
 pub use redrive::{Kept, RedriveError, Redriven, Selection, redrive};
 
 /// A dead letter.
@@ -39,6 +43,8 @@ pub struct Letter {
     pub written_ms: Option<i64>,
     /// When it was sent on its way again.
     pub redriven: Option<String>,
+    /// Why it was given up, if it was.
+    pub discarded: Option<String>,
     /// The partition of dead letters that it is in.
     #[serde(skip)]
     pub partition: i32,
@@ -68,6 +74,7 @@ impl Letter {
             observed_ms: None,
             written_ms: message.timestamp().to_millis(),
             redriven: None,
+            discarded: None,
             partition: message.partition(),
             original_key: None,
             original_headers: Vec::new(),
@@ -124,12 +131,16 @@ struct Desk {
 impl Desk {
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-        let redriven = message
-            .headers()
-            .and_then(|headers| header(headers, dead_letter::REDRIVEN));
-        if let Some(redriven) = redriven {
+        let said = |name| header(message.headers()?, name);
+        let (redriven, discarded) = (said(dead_letter::REDRIVEN), said(dead_letter::DISCARDED));
+        if redriven.is_some() || discarded.is_some() {
             for letter in self.letters.get_mut(&key).into_iter().flatten() {
-                letter.redriven.get_or_insert_with(|| redriven.to_owned());
+                if let Some(at) = redriven {
+                    letter.redriven.get_or_insert_with(|| at.to_owned());
+                }
+                if let Some(reason) = discarded {
+                    letter.discarded = Some(reason.to_owned());
+                }
             }
             return;
         }

@@ -3,9 +3,9 @@
 //! What came from a topic goes back there, into its partition, byte by byte. What the producer could not
 //! read is read anew, and goes where the producer would have written it. Record and mark go in one
 //! transaction, so a letter is either where it was or on its way; and whatever is sent twice all the same,
-//! the ingester drops by its identity.
+//! the ingester drops by its identity. A letter that cannot go stays, and keeps none of the others.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use flight::avro::{OBSERVED_MS, RESENT};
 use flight::calendar::format_instant_ms;
@@ -14,20 +14,16 @@ use flight::kafka::Inquiry;
 use flight_producer::Mender;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::BaseRecord;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::marks::Marker;
 use super::{Letter, letters};
 use crate::verify::{VerifyError, VerifySettings};
 
-/// Of two that redrive at the same time, the later one shuts the other out.
-const TRANSACTIONAL_ID: &str = "contrail-redrive";
 /// Letters in one transaction.
 const GROUP: usize = 500;
-/// Longest wait for an answer.
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// Which letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -48,7 +44,7 @@ pub struct Redriven {
     pub kept: Vec<Kept>,
 }
 
-/// A letter that stays, because the cause is there still.
+/// A letter that stays: the cause is there still, it has no place to go, or Kafka did not take it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
     /// Its key.
@@ -57,7 +53,7 @@ pub struct Kept {
     pub why: String,
 }
 
-/// Letters cannot be redriven. None of the ones that were selected was.
+/// Letters cannot be redriven, or given up.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RedriveError {
@@ -66,17 +62,12 @@ pub enum RedriveError {
     Verify(#[from] VerifyError),
     /// No such letter.
     #[error(
-        "there is no dead letter {0}, or it was redriven already: `contrail dlq list` has their keys"
+        "there is no dead letter {0}, or it was redriven already: `contrail dlq list` has their keys; nothing was done"
     )]
     Unknown(String),
-    /// Where one belongs is gone.
-    #[error("{key} cannot be redriven: {why}; nothing was sent")]
-    NoPlace {
-        /// Key of the letter.
-        key: String,
-        /// What is gone.
-        why: String,
-    },
+    /// A reason that is none.
+    #[error("say why, in 1 to {0} bytes: it is kept with the dead letter; nothing was done")]
+    Reason(usize),
     /// The producer's part cannot be done.
     #[error(transparent)]
     Mend(#[from] flight_producer::MendError),
@@ -103,53 +94,62 @@ struct Parcel {
     headers: OwnedHeaders,
 }
 
-/// Sends letters on their way again.
+/// Sends letters on their way again. What cannot go is told, and the rest is sent.
 ///
 /// # Errors
-/// See [`RedriveError`].
+/// See [`RedriveError`]. Then nothing was sent.
 pub async fn redrive(
     settings: &VerifySettings,
     selection: &Selection,
 ) -> Result<Redriven, RedriveError> {
-    let failed = |action| {
-        move |source| RedriveError::Kafka {
-            action,
-            brokers: settings.kafka.brokers.clone(),
-            source: Box::new(source),
-        }
-    };
-    let producer: BaseProducer = settings
-        .kafka
-        .client_config("contrail-redrive")
-        .set("transactional.id", TRANSACTIONAL_ID)
-        .set("partitioner", "murmur2_random")
-        .set("compression.type", "lz4")
-        // The broker says what a topic takes.
-        .set("message.max.bytes", "16000000")
-        .create()
-        .map_err(failed("make a client"))?;
-    // Before the letters are read: what another redrive has sent is marked by then, or never will be.
-    let init = || {
-        producer
-            .init_transactions(LIMIT)
-            .map_err(failed("begin transactions"))
-    };
-    tokio::task::block_in_place(init)?;
-    let letters = select(letters(settings).await?, selection)?;
+    let marker = Marker::new(settings)?;
+    let mut letters = select(letters(settings).await?, selection)?;
+    if !matches!(selection, Selection::Keys(_)) {
+        letters.retain(|letter| letter.discarded.is_none());
+    }
     let mut redriven = Redriven::default();
     let parcels = parcels(settings, letters, &mut redriven).await?;
     tokio::task::block_in_place(|| {
-        for group in parcels.chunks(GROUP) {
-            send(&producer, settings, group).map_err(failed("write records again"))?;
-            redriven
-                .sent
-                .extend(group.iter().map(|parcel| parcel.letter.key.clone()));
-        }
-        Ok(redriven)
-    })
+        deliver(&parcels, &mut redriven, |group| send(&marker, group));
+    });
+    Ok(redriven)
 }
 
-fn select(letters: Vec<Letter>, selection: &Selection) -> Result<Vec<Letter>, RedriveError> {
+/// Sends parcels, a group in a transaction. Where one fails, what was sent before is sent, and the others stay.
+fn deliver(
+    parcels: &[Parcel],
+    redriven: &mut Redriven,
+    send: impl Fn(&[Parcel]) -> Result<(), KafkaError>,
+) {
+    let mut groups = parcels.chunks(GROUP);
+    let key = |parcel: &Parcel| parcel.letter.key.clone();
+    for group in groups.by_ref() {
+        match send(group) {
+            Ok(()) => redriven.sent.extend(group.iter().map(key)),
+            Err(error) => {
+                let why = format!(
+                    "Kafka did not take it: {error}; `contrail dlq list` says whether it is there still"
+                );
+                let kept = |parcel: &Parcel| Kept {
+                    key: key(parcel),
+                    why: why.clone(),
+                };
+                redriven.kept.extend(group.iter().map(kept));
+                break;
+            }
+        }
+    }
+    let untried = |parcel: &Parcel| Kept {
+        key: key(parcel),
+        why: "not tried, after another one failed".to_owned(),
+    };
+    redriven.kept.extend(groups.flatten().map(untried));
+}
+
+pub(super) fn select(
+    letters: Vec<Letter>,
+    selection: &Selection,
+) -> Result<Vec<Letter>, RedriveError> {
     let waiting = letters
         .into_iter()
         .filter(|letter| letter.redriven.is_none());
@@ -168,82 +168,81 @@ fn select(letters: Vec<Letter>, selection: &Selection) -> Result<Vec<Letter>, Re
     Ok(selected)
 }
 
-/// Finds out where each letter belongs; one of which that is gone makes all of them stay.
+/// Finds out where each letter belongs. One that has no place to go is kept.
 async fn parcels(
     settings: &VerifySettings,
     letters: Vec<Letter>,
     redriven: &mut Redriven,
 ) -> Result<Vec<Parcel>, RedriveError> {
     let inquiry = Inquiry::new(&settings.kafka, "contrail-redrive").map_err(cluster(settings))?;
+    let mut topics = BTreeMap::new();
     let mut mender = None;
     let mut parcels = Vec::new();
     for letter in letters {
-        let headers = headers(&letter);
-        let parcel = match letter.origin.clone() {
-            Some(origin) => {
-                let (topic, partition) = place(&origin).ok_or_else(|| RedriveError::NoPlace {
-                    key: letter.key.clone(),
-                    why: format!("{origin} names no topic and partition"),
-                })?;
-                let partitions = tokio::task::block_in_place(|| inquiry.partitions(&topic))
-                    .map_err(cluster(settings))?;
-                let why = match partitions {
-                    None => Some(format!("topic {topic} is gone")),
-                    Some(count) if partition as usize >= count => Some(format!(
-                        "topic {topic} has {count} partitions, and none with number {partition}"
-                    )),
-                    Some(_) => None,
-                };
-                if let Some(why) = why {
-                    return Err(RedriveError::NoPlace {
-                        key: letter.key,
-                        why,
-                    });
+        let parcel = match (&letter.origin, &letter.source, letter.source_offset) {
+            (Some(origin), ..) => match place(origin) {
+                None => Err(format!("{origin} names no topic and partition")),
+                Some((topic, partition)) => {
+                    let partitions = match topics.get(&topic) {
+                        Some(partitions) => *partitions,
+                        None => {
+                            let ask = || inquiry.partitions(&topic);
+                            let partitions =
+                                tokio::task::block_in_place(ask).map_err(cluster(settings))?;
+                            topics.insert(topic.clone(), partitions);
+                            partitions
+                        }
+                    };
+                    check_place(&topic, partition, partitions).map(|()| Parcel {
+                        topic,
+                        partition: Some(partition),
+                        key: letter.original_key.clone(),
+                        payload: letter.payload.clone(),
+                        headers: headers(&letter),
+                        letter: letter.clone(),
+                    })
                 }
-                Parcel {
-                    topic,
-                    partition: Some(partition),
-                    key: letter.original_key.clone(),
-                    payload: letter.payload.clone(),
-                    headers,
-                    letter,
-                }
-            }
-            None => {
-                let (Some(source), Some(offset)) = (&letter.source, letter.source_offset) else {
-                    let why = "it says neither a topic nor a source".to_owned();
-                    redriven.kept.push(Kept {
-                        key: letter.key,
-                        why,
-                    });
-                    continue;
-                };
+            },
+            (None, Some(source), Some(offset)) => {
                 let mender = match &mender {
                     Some(mender) => mender,
                     None => mender.insert(Mender::new(producer_settings(settings)).await?),
                 };
-                match mender.record(source, offset, &letter.payload) {
-                    Ok((key, payload)) => Parcel {
+                mender
+                    .record(source, offset, &letter.payload)
+                    .map(|(key, payload)| Parcel {
                         topic: mender.topic().to_owned(),
                         partition: None,
                         key: Some(key),
                         payload,
-                        headers,
-                        letter,
-                    },
-                    Err(why) => {
-                        redriven.kept.push(Kept {
-                            key: letter.key,
-                            why,
-                        });
-                        continue;
-                    }
-                }
+                        headers: headers(&letter),
+                        letter: letter.clone(),
+                    })
             }
+            (None, ..) => Err("it says neither a topic nor a source".to_owned()),
         };
-        parcels.push(parcel);
+        match parcel {
+            Ok(parcel) => parcels.push(parcel),
+            Err(why) => redriven.kept.push(Kept {
+                key: letter.key,
+                why,
+            }),
+        }
     }
     Ok(parcels)
+}
+
+/// Whether a topic, of which this is the number of partitions if it is there, has the partition.
+fn check_place(topic: &str, partition: i32, partitions: Option<usize>) -> Result<(), String> {
+    match partitions {
+        None => Err(format!("topic {topic} is gone")),
+        Some(count) if usize::try_from(partition).is_ok_and(|partition| partition < count) => {
+            Ok(())
+        }
+        Some(count) => Err(format!(
+            "topic {topic} has {count} partitions, and none with number {partition}"
+        )),
+    }
 }
 
 fn cluster(
@@ -307,64 +306,19 @@ fn producer_settings(settings: &VerifySettings) -> flight_producer::Settings {
 }
 
 /// Sends a group in one transaction.
-fn send(
-    producer: &BaseProducer,
-    settings: &VerifySettings,
-    group: &[Parcel],
-) -> Result<(), KafkaError> {
-    producer.begin_transaction()?;
-    let written = group
-        .iter()
-        .try_for_each(|parcel| write(producer, settings, parcel));
-    match written.and_then(|()| producer.commit_transaction(LIMIT)) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Where it cannot be said now, the broker aborts it when its time is over.
-            let _ = producer.abort_transaction(LIMIT);
-            Err(error)
-        }
-    }
-}
-
-fn write(
-    producer: &BaseProducer,
-    settings: &VerifySettings,
-    parcel: &Parcel,
-) -> Result<(), KafkaError> {
-    let mut record = BaseRecord::<[u8], [u8]>::to(&parcel.topic)
-        .payload(&parcel.payload)
-        .headers(parcel.headers.clone());
-    record.partition = parcel.partition;
-    record.key = parcel.key.as_deref();
-    enqueue(producer, record)?;
-    let now_ms = format_instant_ms(crate::clock::now_ms());
-    let mark = OwnedHeaders::new().insert(Header {
-        key: dead_letter::REDRIVEN,
-        value: Some(now_ms.as_bytes()),
-    });
-    let mark = BaseRecord::<[u8], [u8]>::to(&settings.dead_letter_topic)
-        .key(parcel.letter.key.as_bytes())
-        // Behind the letter, however its writer chose the partition.
-        .partition(parcel.letter.partition)
-        .headers(mark);
-    enqueue(producer, mark)
-}
-
-fn enqueue(
-    producer: &BaseProducer,
-    mut record: BaseRecord<'_, [u8], [u8]>,
-) -> Result<(), KafkaError> {
-    use rdkafka::types::RDKafkaErrorCode::QueueFull;
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(QueueFull), refused)) => {
-                record = refused;
-                producer.poll(Duration::from_millis(10));
-            }
-            Err((error, _)) => return Err(error),
-        }
-    }
+fn send(marker: &Marker<'_>, group: &[Parcel]) -> Result<(), KafkaError> {
+    marker.transaction(|| {
+        group.iter().try_for_each(|parcel| {
+            let mut record = BaseRecord::<[u8], [u8]>::to(&parcel.topic)
+                .payload(&parcel.payload)
+                .headers(parcel.headers.clone());
+            record.partition = parcel.partition;
+            record.key = parcel.key.as_deref();
+            marker.send(record)?;
+            let now = format_instant_ms(crate::clock::now_ms());
+            marker.mark(&parcel.letter, dead_letter::REDRIVEN, &now)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -384,12 +338,59 @@ mod tests {
             observed_ms: None,
             written_ms: Some(7),
             redriven: None,
+            discarded: None,
             partition: 0,
             original_key: None,
             original_headers: Vec::new(),
             payload: Vec::new(),
             bytes: 0,
         }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_failure_is_told_and_the_rest_stays() {
+        let parcels: Vec<Parcel> = (0..GROUP * 3)
+            .map(|i| Parcel {
+                letter: letter(&format!("t:0:{i}")),
+                topic: "t".into(),
+                partition: Some(0),
+                key: None,
+                payload: Vec::new(),
+                headers: OwnedHeaders::new(),
+            })
+            .collect();
+        let mut redriven = Redriven::default();
+        let calls = std::cell::Cell::new(0);
+        deliver(&parcels, &mut redriven, |group| {
+            assert_eq!(group.len(), GROUP);
+            calls.set(calls.get() + 1);
+            match calls.get() {
+                1 => Ok(()),
+                _ => Err(KafkaError::Canceled),
+            }
+        });
+        assert_eq!(calls.get(), 2, "after a failure nothing more is tried");
+        assert_eq!(
+            (redriven.sent.len(), redriven.kept.len()),
+            (GROUP, 2 * GROUP)
+        );
+        assert_eq!(redriven.sent[0], "t:0:0");
+        let (failed, untried) = redriven.kept.split_at(GROUP);
+        assert!(
+            failed
+                .iter()
+                .all(|kept| kept.why.contains("did not take it"))
+        );
+        assert!(untried.iter().all(|kept| kept.why.contains("not tried")));
+    }
+
+    #[test]
+    fn a_place_that_is_gone_is_named() {
+        assert_eq!(check_place("t", 2, Some(3)), Ok(()));
+        assert_eq!(check_place("t", 0, None), Err("topic t is gone".into()));
+        let why = check_place("t", 3, Some(3)).unwrap_err();
+        assert!(why.contains("3 partitions"), "{why}");
+        assert!(check_place("t", -1, Some(3)).is_err());
     }
 
     #[test]

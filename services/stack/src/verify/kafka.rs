@@ -1,6 +1,6 @@
 //! What Kafka knows: checkpoints, how far the ingester is, dead letters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct DeadLetterCensus {
     pub(crate) by_source: BTreeMap<String, BTreeSet<i64>>,
     /// Offsets by source of those that were sent on their way again.
     pub(crate) redriven: BTreeMap<String, BTreeSet<i64>>,
+    /// Offsets by source of those that were given up, which are dead letters still.
+    pub(crate) discarded: BTreeMap<String, BTreeSet<i64>>,
     /// Dead letters of which they are not known.
     pub(crate) without_identity: u64,
 }
@@ -109,6 +111,7 @@ impl Cluster {
     /// that was sent on its way again counts no more.
     pub(crate) fn dead_letters(&self) -> Result<DeadLetterCensus, VerifyError> {
         let mut places: HashMap<Vec<u8>, Option<(String, i64)>> = HashMap::new();
+        let mut given_up: HashSet<Vec<u8>> = HashSet::new();
         let mut census = DeadLetterCensus::default();
         // Everything under one key is in one partition, in its order.
         self.read_whole(&self.settings.dead_letter_topic, |message| {
@@ -120,6 +123,11 @@ impl Cluster {
                 }
                 return;
             }
+            if headers.is_some_and(|headers| header(headers, dead_letter::DISCARDED).is_some()) {
+                given_up.insert(place);
+                return;
+            }
+            given_up.remove(&place);
             let identity = headers.and_then(|headers| {
                 let source = header(headers, dead_letter::SOURCE)?;
                 Some((
@@ -129,9 +137,13 @@ impl Cluster {
             });
             places.insert(place, identity);
         })?;
-        for identity in places.into_values() {
+        for (place, identity) in places {
             match identity {
                 Some((source, offset)) => {
+                    if given_up.contains(&place) {
+                        let discarded = census.discarded.entry(source.clone()).or_default();
+                        discarded.insert(offset);
+                    }
                     census.by_source.entry(source).or_default().insert(offset);
                 }
                 None => census.without_identity += 1,

@@ -238,6 +238,7 @@ async fn account(
     let (origin, next) = (checkpoint.origin, checkpoint.next_offset);
     let empty = BTreeSet::new();
     let dead = letters.by_source.get(&checkpoint.source).unwrap_or(&empty);
+    let discarded = letters.discarded.get(&checkpoint.source).unwrap_or(&empty);
     let holes = tables.holes(&checkpoint.source, origin, next).await?;
     let absent = ranges::without(&holes, dead);
     let passed_over: Vec<Range> = checkpoint.holes.iter().map(|hole| (*hole).into()).collect();
@@ -265,6 +266,7 @@ async fn account(
         duplicated_count: duplicates.len() as u64,
         duplicated: duplicates.into_iter().take(LISTED).collect(),
         dead_letters: dead.range(origin..next).count() as u64,
+        discarded: discarded.range(origin..next).count() as u64,
         beyond_checkpoint: tables.beyond(&checkpoint.source, next).await?,
         partitions: counts,
         contents,

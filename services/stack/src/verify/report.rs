@@ -55,6 +55,8 @@ pub struct SourceReport {
     pub duplicated: Vec<i64>,
     /// Offsets that are among the dead letters.
     pub dead_letters: u64,
+    /// Those of them that somebody has given up, with `contrail dlq discard`.
+    pub discarded: u64,
     /// Rows at or above the checkpoint: produced since the checkpoint was read.
     pub beyond_checkpoint: u64,
     /// Rows by Kafka partition.
@@ -169,6 +171,7 @@ mod tests {
             duplicated_count: 0,
             duplicated: vec![],
             dead_letters: 0,
+            discarded: 0,
             beyond_checkpoint: 0,
             partitions: vec![],
             contents: None,
