@@ -93,7 +93,14 @@ pub fn program() -> PathBuf {
 /// Runs a command of `contrail` on a stack that a test holds.
 pub fn contrail(stack: &Stack, arguments: &[&str]) -> Output {
     let context = stack.context();
-    Command::new(program())
+    let mut command = Command::new(program());
+    // What is said to the tests by variables of this prefix is no setting.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CONTRAIL_") {
+            command.env_remove(name);
+        }
+    }
+    command
         .args(arguments)
         .env("CONTRAIL_STATE", &context.layout.state)
         .env(
