@@ -9,6 +9,7 @@ import time
 import typing
 import unittest
 
+import fakes
 import world
 from contrail_dags import archive, clickhouse, http, settings
 from local import LocalStack
@@ -26,6 +27,8 @@ advance_s = 5
 recover_s = 40
 """
 DAY = "2026-03-05"
+# What repair_gaps is when all went well.
+REPAIRED = {(task, "success") for task in ("find", "repair", "tell", "judge")}
 # Runs a DAG from its first task to its last in this process, and says what became of each.
 DAG_TEST = """
 import json, sys
@@ -37,6 +40,29 @@ except ImportError:
 (dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
 run = dag.test(run_conf=json.loads(sys.argv[2]))
 print("STATES " + json.dumps([[t.task_id, t.map_index, str(t.state)] for t in run.get_task_instances()]))
+"""
+
+# Looks for gaps, waits for a line, and repairs what it found.
+REPAIR = """
+import sys
+from contrail_dags import gaps
+repairer = gaps.repairer()
+found = repairer.find()
+print([(gap.first, gap.last) for gap in found], flush=True)
+sys.stdin.readline()
+print([repair.state for repair in repairer.repair(found)], flush=True)
+"""
+# Asks for a replay, and is killed.
+KILLED = """
+import os
+from contrail_dags import gaps
+repairer = gaps.repairer()
+begin = repairer.replays.begin
+def die(*arguments):
+    print(begin(*arguments).state, flush=True)
+    os.kill(os.getpid(), 9)
+repairer.replays.begin = die
+repairer.repair(repairer.find())
 """
 
 
@@ -60,7 +86,12 @@ class OnTheStack(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.stack = LocalStack(settings=SETTINGS)
+        # The producer reads its source by way of one that can forget events.
+        cls.source = fakes.Source()
+        url = cls.enterClassContext(fakes.forgetful(cls.source))
+        source = f'[producer.env]\nFLIGHT_PRODUCER_SOURCE__URL = "{url}"\n'
+        cls.stack = LocalStack(settings=SETTINGS + source)
+        cls.source.target = 8000 + int(cls.stack.environment["CONTRAIL_PORT_OFFSET"])
         try:
             cls.stack.wait_until_started()
             cls.before = cls.stack.status()
@@ -75,6 +106,7 @@ class OnTheStack(unittest.TestCase):
                 clickhouse=url,
                 registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
                 ports={name: ports[name] for name in ("mock", "producer", "ingester")},
+                replay_token=str(cls.stack.directory / "state/producer/replay-token"),
             )
             body = json.dumps({"username": "admin", "password": "admin"}).encode()
             answer = http.ask(
@@ -92,6 +124,7 @@ class OnTheStack(unittest.TestCase):
             raise
 
     before: dict[str, str]
+    source: fakes.Source
     scheduler: typing.ClassVar[dict[str, str]] = {}
     airflow: str
     mails: str
@@ -280,6 +313,108 @@ class OnTheStack(unittest.TestCase):
         self.platform.verify()
 
     def test_7_what_is_missing_is_sent_again(self) -> None:
+        source, first, last = self.dig()
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assertEqual([(first, last, "filled")], self.repairs(first))
+        self.assertIn("[contrail] gaps: 1 filled", self.subjects())
+        self.platform.verify()
+        # Nothing is missing now, and nobody is told of nothing.
+        before = self.subjects()
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assertEqual(before, self.subjects())
+        self.assertEqual([(first, last, "filled")], self.repairs(first))
+        self.assertTrue(source.startswith("mock-"))
+
+    def test_8_two_runs_at_once_do_no_harm(self) -> None:
+        _, first, last = self.dig()
+        runs = [self.begin(REPAIR) for _ in range(2)]
+        # Both have found it before one of them begins.
+        for run in runs:
+            assert run.stdout
+            self.assertEqual(f"[({first}, {last})]", run.stdout.readline().strip())
+        for run in runs:
+            assert run.stdin
+            run.stdin.write("go\n")
+            run.stdin.flush()
+        for run in runs:
+            said, errors = run.communicate(timeout=120)
+            self.assertEqual(("['filled']", 0), (said.strip(), run.returncode), errors)
+        self.assert_once(first, last)
+        self.assertEqual([(first, last, "filled")], self.repairs(first))
+        self.platform.verify()
+
+    def test_9_a_run_that_was_killed_is_made_good_by_the_next(self) -> None:
+        _, first, last = self.dig()
+        killed = self.begin(KILLED)
+        said, errors = killed.communicate(timeout=120)
+        self.assertEqual(("running", -9), (said.strip(), killed.returncode), errors)
+        self.assertEqual([(first, last, "found")], self.repairs(first))
+        # What it asked for may have come meanwhile; what counts is that nothing is missing or double.
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assert_once(first, last)
+        self.platform.verify()
+
+    def test_a_clickhouse_or_kafka_being_away_fails_the_search_and_the_next_run_repairs(
+        self,
+    ) -> None:
+        for part, words in (
+            ("clickhouse", f"{self.client.configuration.url}"),
+            ("kafka", f"127.0.0.1:{self.stack.ports()['kafka']}"),
+        ):
+            with self.subTest(part):
+                _, first, last = self.dig()
+                self.stack.succeed(f"contrail stop {part}")
+                states = self.dag_test("repair_gaps")
+                self.assertIn(("find", "failed"), states)
+                self.assertIn(("judge", "upstream_failed"), states)
+                self.assertRegex(self.said, f"GapsError: .*exit code 2: .*{words}")
+                self.stack.succeed(f"contrail start {part}")
+                self.platform.wait_until_ready()
+                self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+                self.assertEqual([(first, last, "filled")], self.repairs(first))
+
+    def test_b_a_wrong_token_fails_and_is_told_and_the_right_one_repairs(self) -> None:
+        _, first, last = self.dig()
+        path = pathlib.Path(self.environment()["FLIGHT_DAGS_CONFIG"])
+        wrong = path.with_name("wrong.toml")
+        lines = [line for line in path.read_text().splitlines() if "token_file" not in line]
+        text = "\n".join(lines)
+        wrong.write_text(text.replace("[producer]", '[producer]\ntoken = "wrong"'))
+        states = self.dag_test("repair_gaps", FLIGHT_DAGS_CONFIG=str(wrong))
+        self.assertEqual((REPAIRED - {("judge", "success")}) | {("judge", "failed")}, states)
+        self.assertIn("the token is refused", self.said)
+        self.assertEqual("[contrail] gaps: 1 failed", self.subjects()[-1])
+        self.assertEqual([(first, last, "failed")], self.repairs(first))
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assertEqual([(first, last, "filled")], self.repairs(first))
+
+    def test_c_what_the_source_has_no_more_is_told_once_and_remembered(self) -> None:
+        _, first, last = self.dig()
+        middle = first + 150
+        self.source.begins_at = middle
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assertEqual("[contrail] gaps: 1 filled, 1 lost", self.subjects()[-1])
+        mail = json.loads(http.ask(f"{self.mails}/email").text)[-1]["html"]
+        self.assertIn(f"the first event that it can give is offset {middle}", mail)
+        print(mail, file=sys.stderr)
+        known = [(first, middle - 1, "lost"), (middle, last, "filled")]
+        self.assertEqual(known, [row for row in self.repairs(first) if row[2] != "found"])
+        before = self.subjects()
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assertEqual(before, self.subjects())
+        self.assertEqual(1, self.stack.execute("contrail gaps")[0])
+        self.assertEqual(0, self.stack.execute("contrail gaps --skip-lost")[0])
+        # It is there again after all: whoever knows that says so, and it is filled.
+        self.source.begins_at = 0
+        self.client.execute(
+            "ALTER TABLE flight_data.repairs DELETE WHERE state = 'lost' SETTINGS mutations_sync = 2"
+        )
+        self.assertEqual(REPAIRED, self.dag_test("repair_gaps"))
+        self.assert_once(first, last)
+        self.platform.verify()
+
+    def dig(self, count: int = 400) -> tuple[str, int, int]:
+        """Deletes rows that nobody has looked for yet: their source, the first and the last offset."""
         # Without the scheduler nobody looks at what is new before it is gone.
         self.environment()
         self.platform.wait_for_rows(self.platform.positions() + 2000)
@@ -288,36 +423,62 @@ class OnTheStack(unittest.TestCase):
             " WHERE source LIKE 'mock-%' GROUP BY source"
         )
         source, last = str(newest["source"]), int(newest["last"]) - 500
-        first = last - 499
+        first = last - count + 1
         self.client.execute(
             f"ALTER TABLE {archive.LIVE} DELETE WHERE source = '{source}'"
             f" AND source_offset BETWEEN {first} AND {last} SETTINGS mutations_sync = 2"
         )
-        wanted = {(task, "success") for task in ("find", "repair", "tell", "judge")}
-        self.assertEqual(wanted, self.dag_test("repair_gaps"))
+        return source, first, last
+
+    def repairs(self, first: int) -> list[tuple[int, int, str]]:
+        """What is written down of ranges from an offset on."""
         rows = self.client.rows(
             "SELECT first, last, toString(state) AS state FROM flight_data.repairs FINAL"
-            f" WHERE source = '{source}' ORDER BY first"
+            f" WHERE source LIKE 'mock-%' AND first >= {first} ORDER BY first, last"
         )
-        self.assertEqual([{"first": first, "last": last, "state": "filled"}], rows)
-        self.assertIn("[contrail] gaps: 1 filled", self.subjects())
-        self.platform.verify()
-        # Nothing is missing now, and nobody is told of nothing.
-        before = self.subjects()
-        self.assertEqual(wanted, self.dag_test("repair_gaps"))
-        self.assertEqual(before, self.subjects())
+        return [(row["first"], row["last"], row["state"]) for row in rows]
 
-    def dag_test(self, dag: str, conf: dict[str, str] | None = None) -> set[tuple[str, str]]:
+    def assert_once(self, first: int, last: int) -> None:
+        """Each event is there once."""
+        found = self.client.row(
+            f"SELECT count() AS row_count, uniqExact(source_offset) AS distinct FROM {archive.LIVE}"
+            f" WHERE source LIKE 'mock-%' AND source_offset BETWEEN {first} AND {last}"
+        )
+        count = last - first + 1
+        self.assertEqual((count, count), (found["row_count"], found["distinct"]))
+
+    def begin(self, code: str) -> subprocess.Popen[str]:
+        """Runs Python in the environment of the stack's own Airflow."""
+        run = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # One that a failed test leaves behind waits for a line.
+        self.addCleanup(run.communicate)
+        self.addCleanup(run.kill)
+        return run
+
+    # What the last run by `dag_test` printed.
+    said = ""
+
+    def dag_test(
+        self, dag: str, conf: dict[str, str] | None = None, **environment: str
+    ) -> set[tuple[str, str]]:
         """Runs a DAG by `dag.test()` in the environment of the stack's own Airflow."""
         path = str(world.ROOT / f"airflow/dags/{dag}.py")
         done = subprocess.run(
             [sys.executable, "-c", DAG_TEST, path, json.dumps(conf or {})],
-            env=self.environment(),
+            env=self.environment() | environment,
             capture_output=True,
             text=True,
             timeout=180,
             check=False,
         )
+        self.said = done.stdout + done.stderr
         lines = [line for line in done.stdout.splitlines() if line.startswith("STATES ")]
         self.assertTrue(lines, done.stdout[-3000:] + done.stderr[-3000:])
         return {(task, state) for task, _, state in json.loads(lines[-1].removeprefix("STATES "))}
