@@ -245,6 +245,12 @@ def accept() -> None:
     arguments = with_module(HOST, f"{{ {example} }}", "system.build.toplevel.drvPath")
     tool("nix-eval", "eval", "--impure", "--raw", *arguments)
     say("accept: the example of docs/deploy.md")
+    text = (ROOT / "docs/deploy.md").read_text().split("**With Airflow**")[1]
+    example = text.split("```nix\n")[1].split("```")[0]
+    with_airflow = f'let secret = name: "/run/secrets/${{name}}"; in {{ {example} }}'
+    arguments = with_module(HOST, with_airflow, "system.build.toplevel.drvPath")
+    tool("nix-eval", "eval", "--impure", "--raw", *arguments)
+    say("accept: the example of docs/deploy.md with Airflow")
 
 
 def typecheck() -> None:

@@ -285,10 +285,11 @@ in
       };
       postgresql.databases = [ user ];
 
-      # It may do with the tables what moving a day takes.
+      # It may do with the tables what moving a day takes, and not change what they are. Moving a partition to
+      # another table asks for ALTER DELETE or, since 2026, for ALTER MOVE PARTITION.
       clickhouse.users.airflow = lib.mkIf (enabled "clickhouse") {
         grants = mkDefault [
-          "GRANT SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE ON flight_data.*"
+          "GRANT SELECT, INSERT, ALTER DELETE, ALTER MOVE PARTITION, CREATE TABLE, DROP TABLE ON flight_data.*"
           "GRANT SELECT ON system.parts"
           "GRANT SELECT ON system.tables"
           "GRANT SELECT ON system.processes"
@@ -327,6 +328,8 @@ in
             statsd_on = enabled "prometheus";
             statsd_host = "127.0.0.1";
             statsd_port = cfg.statsdPort;
+            # StatsD has no labels; written this way the exporter makes labels of what a metric is of.
+            statsd_influxdb_enabled = true;
           };
           usage_data_collection.enabled = false;
         };
