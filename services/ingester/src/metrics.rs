@@ -16,6 +16,8 @@ pub struct Metrics {
     pub rows_supplied: IntCounter,
     /// Ranges redone after an assignment.
     pub ranges_redone: IntCounter,
+    /// Gaps among the offsets that were read again before they were believed.
+    pub gaps_read_again: IntCounter,
     /// Dead letters by reason.
     pub dead_letters: IntCounterVec,
     /// Offsets that Kafka deleted before they were ingested.
@@ -78,6 +80,10 @@ impl Metrics {
             ranges_redone: counter(
                 "ranges_redone_total",
                 "Ranges that were open when their partition was assigned",
+            )?,
+            gaps_read_again: counter(
+                "gaps_read_again_total",
+                "Gaps among the offsets of a partition, longer than a transaction's marker, that were read again",
             )?,
             dead_letters: counters(
                 "dead_letters_total",

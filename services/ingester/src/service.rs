@@ -1,7 +1,6 @@
 //! The service as a whole: from settings to a running member of the group, and to its end.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flight::admin::{self, Admin};
@@ -19,6 +18,7 @@ use crate::error::IngestError;
 use crate::metrics::Metrics;
 use crate::migrate::{MIGRATIONS, MigrateError, check_server, migrate, retain};
 use crate::partition::PartitionContext;
+use crate::partition::memory::Memory;
 use crate::pulse::{Limits, Pulses, alive_during};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -58,7 +58,8 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
         limits: Limits::new(&settings),
         runtime: Handle::current(),
         failed: CancellationToken::new(),
-        assigned: AtomicUsize::new(0),
+        memory: Arc::new(Memory::new(settings.batch.memory_bytes)),
+        redoing: Mutex::new(()),
     });
     shutdown.spawn(watch(context.clone(), shutdown.clone()));
 

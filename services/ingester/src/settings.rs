@@ -93,8 +93,8 @@ pub struct BatchSettings {
     pub max_rows: usize,
     /// Most bytes of rows, below 256 MB.
     pub max_bytes: usize,
-    /// Memory for the rows of all batches together, in bytes. Each assigned partition has an equal share,
-    /// and its batch is full when that is used up.
+    /// Memory for the rows of all batches together, in bytes. When most of it is used, the partition that
+    /// holds most publishes.
     pub memory_bytes: usize,
     /// Longest time that a row waits for others, in milliseconds.
     pub linger_ms: u64,
@@ -106,9 +106,9 @@ pub struct BatchSettings {
 impl Default for BatchSettings {
     fn default() -> Self {
         Self {
-            max_rows: 250_000,
-            max_bytes: 32 << 20,
-            memory_bytes: 80 << 20,
+            max_rows: 500_000,
+            max_bytes: 48 << 20,
+            memory_bytes: 56 << 20,
             linger_ms: 300,
             backlog_linger_ms: 2_000,
         }

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use super::indexes::{Indexes, are_narrow};
 use super::native::varint;
 
 /// `SharedDictionariesWithAdditionalKeys`, the only version there is.
@@ -27,7 +28,7 @@ pub struct Dictionary {
     texts: Vec<(u32, u32)>,
     by_text: HashTable<u32>,
     hasher: RandomState,
-    indexes: Vec<u32>,
+    indexes: Indexes,
 }
 
 impl Dictionary {
@@ -39,7 +40,7 @@ impl Dictionary {
             texts: Vec::new(),
             by_text: HashTable::new(),
             hasher: RandomState::default(),
-            indexes: Vec::new(),
+            indexes: Indexes::default(),
         };
         dictionary.clear();
         dictionary
@@ -77,7 +78,7 @@ impl Dictionary {
 
     /// The index that a row has.
     pub fn index(&self, row: usize) -> u32 {
-        self.indexes[row]
+        self.indexes.at(row)
     }
 
     /// Appends a row without a value.
@@ -144,13 +145,17 @@ impl Dictionary {
         for (place, key) in keys.iter().enumerate() {
             rank[*key as usize] = place as u32;
         }
-        if self.indexes.is_sorted_by_key(|index| rank[*index as usize]) {
+        if self
+            .indexes
+            .iter()
+            .is_sorted_by_key(|index| rank[index as usize])
+        {
             return None;
         }
         // Where the rows of each text begin: what the texts before it have.
         let mut begins = vec![0u32; keys.len()];
-        for index in &self.indexes {
-            begins[rank[*index as usize] as usize] += 1;
+        for index in self.indexes.iter() {
+            begins[rank[index as usize] as usize] += 1;
         }
         let mut total = 0;
         for begin in &mut begins {
@@ -158,19 +163,16 @@ impl Dictionary {
         }
         let mut order = vec![0u32; self.indexes.len()];
         for (row, index) in self.indexes.iter().enumerate() {
-            let place = &mut begins[rank[*index as usize] as usize];
+            let place = &mut begins[rank[index as usize] as usize];
             order[*place as usize] = row as u32;
             *place += 1;
         }
         Some(order)
     }
 
-    /// Puts the rows into an order: at each place stands where the row was. `spare` is memory to use.
-    pub fn reorder(&mut self, order: &[u32], spare: &mut Vec<u32>) {
-        spare.clear();
-        spare.reserve(self.indexes.capacity());
-        spare.extend(order.iter().map(|row| self.indexes[*row as usize]));
-        std::mem::swap(&mut self.indexes, spare);
+    /// Puts the rows into an order: at each place stands where the row was.
+    pub fn reorder(&mut self, order: &[u32]) {
+        self.indexes.reorder(order);
     }
 
     /// The column of these rows, as the Native format has it.
@@ -181,7 +183,7 @@ impl Dictionary {
         }
         let width = match self.len() {
             0..=0x100 => 0,
-            0x101..=0x1_0000 => 1,
+            keys if are_narrow(keys) => 1,
             _ => 2,
         };
         words(out, KEYS_VERSION);
@@ -197,8 +199,13 @@ impl Dictionary {
     }
 
     /// The indexes of all rows.
-    pub fn indexes(&self) -> &[u32] {
-        &self.indexes
+    pub fn indexes(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.indexes.iter()
+    }
+
+    /// Bytes that a row's index takes in memory.
+    pub fn row_bytes(&self) -> usize {
+        self.indexes.width()
     }
 }
 
@@ -208,8 +215,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn texts(dictionary: &Dictionary) -> Vec<String> {
-        let rows = dictionary.indexes().iter();
-        rows.map(|index| dictionary.text(*index).to_owned())
+        let rows = dictionary.indexes();
+        rows.map(|index| dictionary.text(index).to_owned())
             .collect()
     }
 
@@ -221,7 +228,7 @@ mod tests {
         assert_eq!(column.push("a", 2), 1);
         column.push_null();
         assert_eq!(column.push("", 0), 3, "the empty text is not null");
-        assert_eq!(column.indexes(), [1, 2, 1, 0, 3]);
+        assert!(column.indexes().eq([1, 2, 1, 0, 3]));
         column.clear();
         assert_eq!(column.push("b", 2), 1);
         assert_eq!(texts(&column), ["b"]);
@@ -235,7 +242,7 @@ mod tests {
                 column.push(&n.to_string(), 0);
             });
             let mut out = Vec::new();
-            column.write(column.indexes().iter().copied(), &mut out);
+            column.write(column.indexes(), &mut out);
             assert_eq!(out[8], width, "{keys} keys");
             let head = 4 * 8 + column.key_bytes();
             assert_eq!(out.len(), head + keys * bytes);
@@ -255,7 +262,7 @@ mod tests {
                 None => prop_assert!(rows.is_sorted()),
                 Some(order) => {
                     prop_assert_eq!(&order, &expected);
-                    column.reorder(&order, &mut Vec::new());
+                    column.reorder(&order);
                 }
             }
             let mut sorted = rows.clone();

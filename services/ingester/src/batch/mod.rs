@@ -2,6 +2,7 @@
 //! each, so that any part of them can be inserted again.
 
 mod dictionary;
+mod indexes;
 mod native;
 
 use std::collections::HashSet;

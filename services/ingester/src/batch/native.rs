@@ -25,8 +25,8 @@ pub const INSERT_COLUMNS: [(&str, &str); 15] = [
     ("on_ground", "Nullable(Bool)"),
 ];
 
-/// Bytes of a row in columns of numbers and in the indexes of the others, as they wait.
-const ROW_BYTES: usize = 5 * 4 + 8 + 8 + 8 + 4 + 4 + 8 + 5 + 5 + 2;
+/// Bytes of a row in columns of numbers, as they wait.
+const ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 8 + 5 + 5 + 2;
 
 /// Columns of numbers in a block, those that say what is null among them.
 const NUMBERS: usize = 12;
@@ -219,8 +219,10 @@ impl Columns {
 
     /// Memory that the rows take, about.
     pub fn bytes(&self) -> usize {
-        let keys: usize = self.dictionaries().iter().map(|d| d.key_bytes()).sum();
-        self.rows * ROW_BYTES + keys
+        let names = self.dictionaries();
+        let indexes: usize = names.iter().map(|names| names.row_bytes()).sum();
+        let keys: usize = names.iter().map(|names| names.key_bytes()).sum();
+        self.rows * (ROW_BYTES + indexes) + keys
     }
 
     fn dictionaries(&self) -> [&Dictionary; 5] {
@@ -297,7 +299,6 @@ impl Columns {
                 _ => gather::<8>(column, &order, &mut numbers),
             }
         }
-        let mut indexes = Vec::new();
         for dictionary in [
             &mut self.source,
             &mut self.flight_id,
@@ -305,7 +306,7 @@ impl Columns {
             &mut self.icao24,
             &mut self.squawk,
         ] {
-            dictionary.reorder(&order, &mut indexes);
+            dictionary.reorder(&order);
         }
         Some(order)
     }
@@ -345,7 +346,7 @@ impl Columns {
     /// What a block of `rows` rows, those that are `chosen` or all, has before each piece of numbers.
     fn between(&self, rows: usize, chosen: Option<&[usize]>, deadline: u32) -> [Bytes; NUMBERS] {
         let dictionary = |out: &mut Vec<u8>, column: &Dictionary| match chosen {
-            None => column.write(column.indexes().iter().copied(), out),
+            None => column.write(column.indexes(), out),
             Some(rows) => column.write(rows.iter().map(|row| column.index(*row)), out),
         };
         let mut before = [const { Bytes::new() }; NUMBERS];

@@ -7,10 +7,11 @@
 //! partition's thread and waits for it before it returns, and nothing else commits or inserts for it.
 //! Only then does librdkafka let the group go on.
 
+pub mod gaps;
 pub mod queue;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,14 +37,15 @@ const JOIN: Duration = Duration::from_millis(5);
 
 /// How records are fetched; the operator may choose otherwise (`kafka.properties`).
 ///
-/// Memory: for each partition at most so many kilobytes wait in its queue, and as many are being handed
-/// out. The client keeps some 400 bytes for each record beside its own. It looks at a queue that was full
+/// Memory: for each partition at most so many kilobytes wait in its queue, and one answer of the broker, which
+/// is compressed. The client keeps some 400 bytes for each record beside its own, so the answers of six
+/// partitions are the largest part of the process. It looks at a queue that was full
 /// again after `fetch.queue.backoff.ms`, by default a second.
 const FETCHING: [(&str, &str); 5] = [
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "512"),
     ("queued.min.messages", "1000"),
-    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.message.max.bytes", "524288"),
     ("fetch.queue.backoff.ms", "20"),
 ];
 
@@ -58,6 +60,7 @@ pub struct GroupContext {
     /// Queues that were split off before the assignment and wait for their threads.
     split: Mutex<HashMap<i32, PartitionQueue>>,
     consumer: OnceLock<Weak<GroupConsumer>>,
+    rebalances: AtomicU64,
     trouble: Trouble,
 }
 
@@ -99,6 +102,8 @@ impl ClientContext for GroupContext {
 
 impl ConsumerContext for GroupContext {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // The partitions that stay were paused before, and are read again only after this.
+        self.rebalances.fetch_add(1, Ordering::SeqCst);
         match rebalance {
             Rebalance::Assign(partitions) => {
                 let mut split = lock(&self.split);
@@ -136,6 +141,11 @@ impl ConsumerContext for GroupContext {
 }
 
 impl GroupContext {
+    /// How many rebalances there were.
+    pub fn rebalances(&self) -> u64 {
+        self.rebalances.load(Ordering::SeqCst)
+    }
+
     fn begin(&self, partition: i32) {
         let Some(queue) = lock(&self.split).remove(&partition) else {
             tracing::error!(partition, "assigned without a queue");
@@ -161,7 +171,6 @@ impl GroupContext {
         match thread {
             Ok(thread) => {
                 lock(&self.assigned).insert(partition, Assigned { stop, thread });
-                self.shared.assigned.fetch_add(1, Ordering::Relaxed);
                 self.shared.metrics.partitions_assigned.inc();
             }
             Err(error) => {
@@ -189,7 +198,6 @@ impl GroupContext {
             if partition.thread.join().is_err() {
                 tracing::error!("the thread of a partition panicked");
             }
-            self.shared.assigned.fetch_sub(1, Ordering::Relaxed);
             self.shared.metrics.partitions_assigned.dec();
         }
     }
@@ -237,6 +245,7 @@ impl Member {
             assigned: Mutex::default(),
             split: Mutex::default(),
             consumer: OnceLock::new(),
+            rebalances: AtomicU64::new(0),
             trouble: Trouble::new(&settings.kafka),
         };
         let mut config = settings.kafka.client_config("flight-ingester");

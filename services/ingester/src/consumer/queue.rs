@@ -4,14 +4,18 @@
 //! reading is the back-pressure: librdkafka stops fetching a partition whose queue is full. The safe
 //! client has partition queues too, but does not show the offset at which a partition ends.
 //!
-//! Records are taken one by one, though each costs a lock and a look at the clock. Both ways of librdkafka 2.12 to take many at once lose records at a cooperative rebalance,
-//! at which it pauses the partition and fetches again from where the application was: in an array
-//! (`rd_kafka_consume_batch_queue`) the end of a partition counts as a record that was consumed, and by
-//! callback (`rd_kafka_consume_callback_queue`) a transaction's marker moves the position although it, and
-//! the records before it, were fetched before the pause and are thrown away.
+//! Many records are taken at once by a callback (`rd_kafka_consume_callback_queue`): taken one by one, each
+//! costs a lock and a look at the clock, which is as much as decoding it. It has a price: librdkafka 2.12
+//! pauses a partition at a cooperative rebalance and fetches again from where the application was, and on
+//! this path a transaction's marker moves that position even if it, and the records before it, were fetched
+//! before the pause and are thrown away. So some records may be left out, always with a marker at their end.
+//! [`Gaps`](super::gaps::Gaps) finds that, and they are read again. Taken as an array
+//! (`rd_kafka_consume_batch_queue`), one record may be left out without a marker, which nobody can find.
 
+use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::slice;
 use std::time::Duration;
@@ -37,6 +41,9 @@ pub enum Polled<'a> {
 
 /// A partition's queue. It must be dropped before the consumer is.
 pub struct PartitionQueue {
+    client: *mut ffi::rd_kafka_t,
+    topic: CString,
+    partition: i32,
     queue: *mut ffi::rd_kafka_queue_t,
     /// The message that was handed out last by [`next`](Self::next), or null.
     message: *mut ffi::rd_kafka_message_t,
@@ -69,6 +76,9 @@ impl PartitionQueue {
         // SAFETY: as above. Forwarding to null stops the forwarding to the consumer's queue.
         unsafe { ffi::rd_kafka_queue_forward(queue, ptr::null_mut()) };
         Some(Self {
+            client,
+            topic,
+            partition,
             queue,
             message: ptr::null_mut(),
             again: false,
@@ -99,15 +109,48 @@ impl PartitionQueue {
         timeout: Duration,
         mut each: impl FnMut(Polled<'_>) -> ControlFlow<()>,
     ) -> usize {
-        let (mut seen, mut timeout) = (0, timeout);
-        while let Some(polled) = self.next(timeout) {
-            seen += 1;
-            timeout = Duration::ZERO;
-            if each(polled).is_break() {
-                break;
-            }
+        if self.again {
+            return self.next(timeout).map(each).iter().count();
         }
-        seen
+        let mut drain = Drain {
+            client: self.client,
+            last: &mut self.last,
+            each: &mut each,
+            seen: 0,
+            panic: None,
+        };
+        let opaque: *mut Drain<'_> = &mut drain;
+        // SAFETY: the queue lives as long as `self`. The callback is only called during this call, on this
+        // thread, with the pointer to `drain`, which nothing else touches meanwhile.
+        unsafe {
+            ffi::rd_kafka_consume_callback_queue(
+                self.queue,
+                whole_ms(timeout),
+                Some(deliver),
+                opaque.cast(),
+            )
+        };
+        if let Some(panic) = drain.panic {
+            resume_unwind(panic);
+        }
+        drain.seen
+    }
+
+    /// The offset behind the last committed record, as the broker said with the last records that it sent;
+    /// `None` before.
+    pub fn end(&self) -> Option<i64> {
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: the client lives longer than its queues, and there is room for both answers.
+        let code = unsafe {
+            ffi::rd_kafka_get_watermark_offsets(
+                self.client,
+                self.topic.as_ptr(),
+                self.partition,
+                &mut low,
+                &mut high,
+            )
+        };
+        (code == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
     }
 
     /// Gives the message that [`next`](Self::next) returned back: it will return it again.
@@ -172,6 +215,33 @@ impl Last {
             RDKafkaErrorCode::PartitionEOF => Polled::End(raw.offset),
             code => Polled::Error(code),
         }
+    }
+}
+
+/// One call of [`PartitionQueue::drain`].
+struct Drain<'a> {
+    client: *mut ffi::rd_kafka_t,
+    last: &'a mut Last,
+    each: &'a mut dyn FnMut(Polled<'_>) -> ControlFlow<()>,
+    seen: usize,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Called by librdkafka for each message, which it destroys afterwards.
+unsafe extern "C" fn deliver(message: *mut ffi::rd_kafka_message_t, drain: *mut c_void) {
+    // SAFETY: `drain` is what `PartitionQueue::drain` passed; the message lives until we return.
+    let (drain, raw) = unsafe { (&mut *drain.cast::<Drain<'_>>(), &*message) };
+    drain.seen += 1;
+    let polled = drain.last.judge(raw);
+    // A panic must not go through C.
+    let flow = catch_unwind(AssertUnwindSafe(|| (drain.each)(polled)));
+    let flow = flow.unwrap_or_else(|panic| {
+        drain.panic = Some(panic);
+        ControlFlow::Break(())
+    });
+    if flow.is_break() {
+        // SAFETY: the client lives longer than its queues. What was taken and not handed out goes back.
+        unsafe { ffi::rd_kafka_yield(drain.client) };
     }
 }
 

@@ -47,6 +47,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0004_popular_cells",
     "0005_gap_checks",
     "0006_airflow",
+    "0007_larger_merges",
 ];
 
 impl Migration {

@@ -1,12 +1,12 @@
 //! One partition, on a thread of its own, from assignment to revocation.
 
+pub mod memory;
 mod publish;
 mod recover;
 mod watermarks;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flight::admin::Readiness;
@@ -14,6 +14,7 @@ use flight::dead_letter::{DeadLetter, Place};
 use flight::failpoint;
 use flight::kafka::topics::topic_id;
 use flight::registry::RegistryClient;
+use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
 use crate::consumer::GroupConsumer;
+use crate::consumer::gaps::{Gaps, MARKER};
 use crate::consumer::queue::{Message, PartitionQueue, Polled};
 use crate::dead_letters::DeadLetters;
 use crate::decode::{Decoders, OBSERVED_MS, Rejection, decode};
@@ -29,14 +31,15 @@ use crate::metrics::Metrics;
 use crate::pulse::{Limits, Pulse, Pulses};
 use crate::settings::{BatchSettings, Settings};
 use crate::store::Store;
+use memory::{Advice, Memory, Share};
 use watermarks::Watermarks;
 
 /// How long to wait for a record before looking at the clock and at [`Stop`].
 const POLL: Duration = Duration::from_millis(50);
 /// Records between two looks.
 const RUN: usize = 1024;
-/// Bytes of rows that a partition may hold, however many share the memory.
-const MIN_SHARE: usize = 256 << 10;
+/// How long to wait for others' memory, or for one's turn.
+const TURN: Duration = Duration::from_millis(5);
 
 /// What the threads of all partitions share.
 pub struct PartitionContext {
@@ -60,8 +63,11 @@ pub struct PartitionContext {
     pub runtime: Handle,
     /// Set when the thread of a partition ends and nobody asked for it.
     pub failed: CancellationToken,
-    /// How many partitions share the memory.
-    pub assigned: AtomicUsize,
+    /// Where batches lie.
+    pub memory: Arc<Memory>,
+    /// Held by the partition that redoes a range: ranges of many partitions at once might need more memory
+    /// than there is, and none of them can be cut.
+    pub redoing: Mutex<()>,
 }
 
 /// Tells a partition's thread to end.
@@ -140,6 +146,7 @@ struct Partition {
     topic_id: String,
     decoders: Decoders,
     pulse: Pulse,
+    share: Share,
     /// First offset that is not published.
     next: i64,
     /// What the group has committed, if it is closed: nothing is open and everything below is there.
@@ -151,6 +158,7 @@ struct Partition {
     letter_bytes: usize,
     /// Last offset in the batch or among its letters.
     last: Option<i64>,
+    gaps: Gaps,
     began: Option<Instant>,
     traceparent: Option<String>,
 }
@@ -165,6 +173,7 @@ pub fn run(
 ) {
     let decoders = Decoders::new(shared.registry.clone(), shared.runtime.clone());
     let pulse = shared.pulses.watch(number);
+    let share = shared.memory.share(number);
     let mut partition = Partition {
         number,
         consumer,
@@ -173,6 +182,7 @@ pub fn run(
         topic_id: String::new(),
         decoders,
         pulse,
+        share,
         next: 0,
         closed_at: None,
         watermarks: Watermarks::default(),
@@ -180,6 +190,7 @@ pub fn run(
         letters: Vec::new(),
         letter_bytes: 0,
         last: None,
+        gaps: Gaps::default(),
         began: None,
         traceparent: None,
     };
@@ -232,41 +243,71 @@ impl Partition {
                 return Err(IngestError::Revoked);
             }
             let draining = self.stop.draining.is_cancelled();
-            if self.last.is_some() && (draining || self.is_due(flowing) || self.is_full()) {
+            let advice = self.share.collecting(self.bytes());
+            let is_enough = self.is_due(queue) || self.is_full() || advice == Advice::Publish;
+            if self.last.is_some() && (draining || is_enough) {
                 self.publish(false)?;
                 continue;
             }
             if draining {
                 return self.close(self.next);
             }
+            if advice == Advice::Wait {
+                self.pulse.begin("memory", self.shared.limits.collect);
+                std::thread::sleep(TURN);
+                continue;
+            }
             let timeout = if flowing { Duration::ZERO } else { POLL };
             flowing = false;
             self.pulse.begin("collect", self.shared.limits.collect);
             failpoint!("ingester::collect");
             // The clock and the wish to stop are looked at once in so many records.
-            let (mut left, mut outcome) = (RUN, Ok(()));
+            let (mut left, mut outcome, mut doubt) = (RUN, Ok(()), false);
             let seen = queue.drain(timeout, |polled| {
                 left -= 1;
                 match polled {
                     Polled::Record(message) => {
                         (end, flowing) = (None, true);
-                        outcome = self.accept(&message);
+                        doubt = !self.believe_gap(message.offset());
+                        if !doubt {
+                            outcome = self.accept(&message);
+                        }
                     }
                     Polled::Repeated => {}
-                    Polled::End(offset) => end = Some(offset),
+                    Polled::End(offset) => {
+                        doubt = !self.believe_gap(offset);
+                        end = (!doubt).then_some(offset);
+                    }
                     Polled::Error(code) => self.note_trouble(code),
                 }
-                match left == 0 || outcome.is_err() || self.is_full() {
+                match left == 0 || doubt || outcome.is_err() || self.is_full() {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }
             });
             outcome?;
+            if doubt {
+                self.shared.metrics.gaps_read_again.inc();
+                self.seek(queue, Offset::Offset(self.expected()))?;
+                continue;
+            }
             // What was collected is published first, and the end remembered for afterwards.
             if seen == 0 && self.last.is_none() {
                 self.rest(end.take())?;
             }
         }
+    }
+
+    /// The offset that should come next.
+    fn expected(&self) -> i64 {
+        self.last.map_or(self.next, |last| last + 1)
+    }
+
+    /// Whether what lies between the last record and `offset` may be taken as not there.
+    fn believe_gap(&mut self, offset: i64) -> bool {
+        let expected = self.expected();
+        let context = self.consumer.context();
+        self.gaps.believe(expected, offset, context.rebalances())
     }
 
     /// Closes what is open while nothing comes.
@@ -287,35 +328,40 @@ impl Partition {
         }
     }
 
-    /// Whether the oldest record has waited long enough. While more are `flowing` in, larger batches are
+    /// Whether the oldest record has waited long enough. While the log has more already, larger batches are
     /// worth a longer wait: they spare the server merges.
-    fn is_due(&self, flowing: bool) -> bool {
+    fn is_due(&self, queue: &PartitionQueue) -> bool {
         let BatchSettings {
             linger_ms,
             backlog_linger_ms,
             ..
         } = *self.settings();
-        let linger_ms = if flowing {
-            linger_ms.max(backlog_linger_ms)
-        } else {
-            linger_ms
+        let Some(waited) = self.began.map(|began| began.elapsed()) else {
+            return false;
         };
-        self.began
-            .is_some_and(|began| began.elapsed() >= Duration::from_millis(linger_ms))
+        let is_behind = || {
+            queue
+                .end()
+                .is_some_and(|end| end > self.expected() + MARKER)
+        };
+        waited >= Duration::from_millis(linger_ms)
+            && (waited >= Duration::from_millis(backlog_linger_ms) || !is_behind())
     }
 
     fn is_full(&self) -> bool {
         let BatchSettings {
             max_rows,
             max_bytes,
-            memory_bytes,
             ..
         } = *self.settings();
-        let partitions = self.shared.assigned.load(Ordering::Relaxed).max(1);
-        let max_bytes = max_bytes.min((memory_bytes / partitions).max(MIN_SHARE));
         self.batch.is_full(max_rows, max_bytes)
             || self.letters.len() >= max_rows
-            || self.batch.bytes() + self.letter_bytes >= max_bytes
+            || self.bytes() >= max_bytes
+    }
+
+    /// Memory that what was collected takes, about.
+    fn bytes(&self) -> usize {
+        self.batch.bytes() + self.letter_bytes
     }
 
     /// Takes one message from the queue into the batch, unless its offset is above `limit`.

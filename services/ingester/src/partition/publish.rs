@@ -49,6 +49,7 @@ impl Partition {
         }
         let _entered = span.enter();
 
+        self.share.publishing();
         self.check_incarnation()?;
         self.commit(first, Some(last))?;
         failpoint!("ingester::after-range-commit");
@@ -62,6 +63,8 @@ impl Partition {
         self.next = last + 1;
         self.closed_at = None;
         self.forget_batch();
+        // Others may need a large batch's memory sooner than we do.
+        self.batch.release();
         Ok(())
     }
 

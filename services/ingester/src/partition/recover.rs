@@ -1,12 +1,13 @@
 //! Finding out where a partition stands, and redoing what was open.
 
+use std::sync::TryLockError;
 use std::time::Duration;
 
 use flight::backoff::Backoff;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{POLL, Partition, Taken};
+use super::{POLL, Partition, TURN, Taken};
 use crate::consumer::queue::PartitionQueue;
 use crate::error::IngestError;
 use crate::range::{Standing, standing};
@@ -76,8 +77,20 @@ impl Partition {
     /// Reads up to `last`, publishes that as the range it was, and checks that all of it is there.
     fn redo(&mut self, queue: &mut PartitionQueue, last: i64) -> Result<(), IngestError> {
         self.shared.metrics.ranges_redone.inc();
+        let shared = self.shared.clone();
+        let _turn = loop {
+            if self.stop.is_requested() {
+                return Err(IngestError::Revoked);
+            }
+            self.pulse.begin("turn", self.shared.limits.collect);
+            match shared.redoing.try_lock() {
+                Ok(turn) => break turn,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN),
+            }
+        };
         loop {
-            if self.stop.revoked.is_cancelled() || self.stop.draining.is_cancelled() {
+            if self.stop.is_requested() {
                 return Err(IngestError::Revoked);
             }
             self.pulse.begin("redo", self.shared.limits.collect);
@@ -141,7 +154,12 @@ impl Partition {
         Ok(low)
     }
 
-    fn seek(&mut self, queue: &mut PartitionQueue, offset: Offset) -> Result<(), IngestError> {
+    /// Reads the partition from `offset` on.
+    pub(super) fn seek(
+        &mut self,
+        queue: &mut PartitionQueue,
+        offset: Offset,
+    ) -> Result<(), IngestError> {
         self.insist("seek", |partition| {
             partition
                 .consumer
