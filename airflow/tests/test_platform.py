@@ -13,6 +13,7 @@ import fakes
 import world
 from contrail_dags import archive, clickhouse, http, settings
 from local import LocalStack
+from scenarios.orchestration import Airflow, gaps_are_repaired
 from scenarios.platform import Platform
 
 # A day is archived at once, and no DAG waits for long.
@@ -245,6 +246,9 @@ class OnTheStack(unittest.TestCase):
         url = self.client.configuration.url
         self.assertIn(f"ClickHouse at {url} does not answer", text)
         self.api(f"/dags/monthly_archive/dagRuns/{run}", {"state": "failed"}, "PATCH")
+
+    def test_3b_what_is_gone_is_repaired_by_the_scheduler(self) -> None:
+        gaps_are_repaired(self.platform, Airflow(self.platform, self.airflow))
 
     # From here on each DAG is run by hand in one process, as somebody who writes one does.
 

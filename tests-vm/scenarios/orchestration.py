@@ -88,3 +88,44 @@ def producer_is_started_again(platform: Platform, airflow: Airflow) -> None:
         assert time.monotonic() < end, found
         time.sleep(1)
     platform.wait_until_ready()
+
+
+def gaps_are_repaired(platform: Platform, airflow: Airflow) -> None:
+    """Rows that are gone are found, sent again and written down by a run of repair_gaps."""
+    wanted = {task: "success" for task in ("find", "repair", "tell", "judge")}
+    # What is there now is known from here on; rows that are gone before anybody looked are found.
+    states = airflow.run("repair_gaps")
+    assert states == wanted, states
+    table = "flight_data.flight_positions"
+    platform.wait_for_rows(platform.positions() + 2000)
+    source, last = platform.query(
+        f"SELECT source, max(source_offset) - 500 FROM {table} WHERE source LIKE 'mock-%' GROUP BY source"
+    ).split()
+    first = int(last) - 399
+    condition = f"source = '{source}' AND source_offset BETWEEN {first} AND {last}"
+    platform.query(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+    states = airflow.run("repair_gaps")
+    assert states == wanted, states
+    counts = platform.query(
+        f"SELECT count(), uniqExact(source_offset) FROM {table} WHERE {condition}"
+    )
+    assert counts.split() == ["400", "400"], counts
+    repaired = platform.query(
+        "SELECT toString(state), last - first + 1 FROM flight_data.repairs FINAL"
+        f" WHERE source = '{source}' AND first = {first}"
+    )
+    assert repaired.split() == ["filled", "400"], repaired
+
+
+def airflow_is_measured(platform: Platform, prometheus: str) -> None:
+    """Prometheus has Airflow's own metrics, with what runs and tasks come to."""
+    for metric in (
+        "airflow_scheduler_heartbeat",
+        'airflow_ti_failures{dag_id="producer_health",task_id="check"}',
+        'airflow_dagrun_duration_success_count{dag_id="repair_gaps"}',
+    ):
+        question = ("-G", f"{prometheus}/api/v1/query", "--data-urlencode", f"query={metric} > 0")
+        command = shlex.join(["curl", "-s", *question])
+        answer = platform.node.wait_until_succeeds(f"{command} | grep '\"value\"'", timeout=120)
+        (series, *_) = json.loads(answer)["data"]["result"]
+        platform.node.log(f"{metric} {series['value'][1]}")
