@@ -238,6 +238,8 @@ impl Exporter {
             &self.settings,
             Options {
                 full: is_full,
+                // It is counted, not placed.
+                quick: true,
                 ..Options::default()
             },
         )
