@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use super::indexes::{Indexes, are_narrow};
+use super::indexes::Indexes;
 use super::native::varint;
 
 /// `SharedDictionariesWithAdditionalKeys`, the only version there is.
@@ -183,7 +183,7 @@ impl Dictionary {
         }
         let width = match self.len() {
             0..=0x100 => 0,
-            keys if are_narrow(keys) => 1,
+            0x101..=0x1_0000 => 1,
             _ => 2,
         };
         words(out, KEYS_VERSION);

@@ -1,8 +1,5 @@
 //! The indexes of a dictionary-encoded column: two bytes a row as long as that is enough.
 
-/// Most keys whose indexes fit into two bytes.
-const NARROW_KEYS: usize = 1 << 16;
-
 /// Indexes, a row each.
 #[derive(Debug)]
 pub(super) enum Indexes {
@@ -87,11 +84,6 @@ impl Indexes {
             Self::Wide(rows) => gather(rows, order),
         }
     }
-}
-
-/// Whether indexes of so many keys need no more than two bytes, in memory as in a block.
-pub(super) fn are_narrow(keys: usize) -> bool {
-    keys <= NARROW_KEYS
 }
 
 #[cfg(test)]
