@@ -9,11 +9,12 @@ mod certificates;
 mod metrics;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use flight::admin::{self, Admin};
 use flight::shutdown::{DRAIN_LIMIT, Shutdown};
 
+use crate::clock::now_ms;
 use crate::control::{self, Request};
 use crate::gaps::{self, Options};
 use crate::layout::Layout;
@@ -129,7 +130,7 @@ impl Exporter {
                 .metrics
                 .last_look
                 .with_label_values(&[look])
-                .set(unix_now()),
+                .set(now_ms() as f64 / 1000.0),
             Err(error) => {
                 self.metrics.failures.with_label_values(&[look]).inc();
                 eprintln!("contrail: {look}: {error}");
@@ -245,9 +246,6 @@ impl Exporter {
         )
         .await?;
         let tables = Tables::new(&self.settings)?;
-        let letters = Cluster::new(&self.settings)?
-            .blocking(|cluster| cluster.dead_letters())
-            .await?;
         let metrics = &self.metrics;
         for check in &report.sources {
             let (source, end) = (&check.source, check.checked_below);
@@ -261,19 +259,18 @@ impl Exporter {
             let duplicated = recent
                 .len()
                 .max(self.whole.get(source).copied().unwrap_or(0));
-            let dead = letters.by_source.get(source).map_or(0, |found| found.len());
             for (gauge, value) in [
                 (&metrics.checked_below, end as f64),
                 (&metrics.missing, check.missing as f64),
                 (&metrics.duplicated, duplicated as f64),
-                (&metrics.dead_letters, dead as f64),
+                (&metrics.dead_letters, check.dead_letters as f64),
             ] {
                 gauge.with_label_values(&[source]).set(value);
             }
         }
         metrics
             .dead_letters_unknown
-            .set(letters.without_identity as f64);
+            .set(report.letters_without_identity as f64);
         Ok(())
     }
 }
@@ -284,10 +281,4 @@ async fn pause(shutdown: &Shutdown, time: Duration) -> bool {
         () = tokio::time::sleep(time) => !shutdown.is_requested(),
         () = shutdown.requested() => false,
     }
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
 }

@@ -18,7 +18,7 @@ use flight::checkpoint::SourceCheckpoint;
 use serde::Serialize;
 
 use crate::verify::kafka::Cluster;
-use crate::verify::ranges::{common, count, less, without};
+use crate::verify::ranges::{common, count, less, passed_over, without};
 use crate::verify::tables::{ROWS, Tables, quoted};
 use crate::verify::{Range, VerifyError, VerifySettings, settled};
 use ledger::Entry;
@@ -55,6 +55,9 @@ pub struct GapReport {
     pub missing: u64,
     /// Events that are not there and that the producer is about to send.
     pub pending: u64,
+    /// Dead letters of which it is not known which event they are.
+    #[serde(skip)]
+    pub(crate) letters_without_identity: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -73,6 +76,9 @@ pub struct SourceCheck {
     pub missing: u64,
     /// Events that the producer passed over in an outage and that are not there yet.
     pub pending: u64,
+    /// Dead letters.
+    #[serde(skip)]
+    pub(crate) dead_letters: usize,
 }
 
 /// Consecutive events that are missing.
@@ -153,6 +159,7 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
             checked_below: entry.checked_below,
             missing: count(&gaps),
             pending: count(&pending),
+            dead_letters: dead.len(),
         });
         missing.push(Missing {
             source: checkpoint.source.clone(),
@@ -163,6 +170,7 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
     Ok(GapReport {
         missing: sources.iter().map(|source| source.missing).sum(),
         pending: sources.iter().map(|source| source.pending).sum(),
+        letters_without_identity: letters.without_identity,
         sources,
         gaps,
         seconds: (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -206,7 +214,7 @@ async fn check_source(
         });
     }
     let mut holes = without(&look(tables, source, &wanted).await?, dead);
-    let passed_over: Vec<Range> = checkpoint.holes.iter().map(|hole| (*hole).into()).collect();
+    let passed_over = passed_over(checkpoint);
     if !less(&holes, &passed_over).is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
         holes = without(&look(tables, source, &holes).await?, dead);

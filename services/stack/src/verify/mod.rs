@@ -241,7 +241,7 @@ async fn account(
     let discarded = letters.discarded.get(&checkpoint.source).unwrap_or(&empty);
     let holes = tables.holes(&checkpoint.source, origin, next).await?;
     let absent = ranges::without(&holes, dead);
-    let passed_over: Vec<Range> = checkpoint.holes.iter().map(|hole| (*hole).into()).collect();
+    let passed_over = ranges::passed_over(checkpoint);
     let pending = ranges::common(&absent, &passed_over);
     let missing = ranges::less(&absent, &passed_over);
     let duplicates = tables.duplicates(&checkpoint.source, origin, next).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flight::checkpoint::Hole;
+use flight::checkpoint::{Hole, SourceCheckpoint};
 use serde::Serialize;
 
 /// Consecutive offsets, both ends included.
@@ -21,10 +21,10 @@ impl Range {
     }
 }
 
-impl From<Hole> for Range {
-    fn from(Hole { first, last }: Hole) -> Self {
-        Self { first, last }
-    }
+/// What a producer passed over in an outage and has not sent yet.
+pub(crate) fn passed_over(checkpoint: &SourceCheckpoint) -> Vec<Range> {
+    let range = |&Hole { first, last }: &Hole| Range { first, last };
+    checkpoint.holes.iter().map(range).collect()
 }
 
 /// Number of offsets in ranges.
