@@ -104,10 +104,7 @@ pub struct RedriveArgs {
 pub fn run(layout: Layout, settings: Settings, command: &DlqCommand) -> Result<ExitCode, Failure> {
     let context = Context::to_ask(layout, settings);
     let settings = VerifySettings::of(&context);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     // On a thread of the runtime: what blocks must be able to say so.
     let command_settings = settings.clone();
     match command {

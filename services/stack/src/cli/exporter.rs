@@ -30,9 +30,6 @@ pub fn run(layout: Layout, settings: Settings, args: ExporterArgs) -> Result<(),
         full_every: Duration::from_secs(args.full_every),
     };
     let settings = VerifySettings::of(&context);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     runtime.block_on(export(settings, context.layout, schedule))
 }

@@ -55,10 +55,7 @@ fn report(layout: Layout, settings: Settings, args: &GapsArgs) -> Result<GapRepo
         wait: Duration::from_secs(args.wait),
         ..VerifySettings::of(&context)
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     let options = Options {
         full: args.full,
         skip_lost: args.skip_lost,

@@ -104,6 +104,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What a command asks on that has to wait for Kafka and ClickHouse: a thread of its own, which may say that it
+/// blocks.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+}
+
 fn run(command: Command, settings: Settings) -> Result<ExitCode, Failure> {
     let layout = Layout::new(&settings)?;
     match command {

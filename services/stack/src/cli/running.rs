@@ -83,13 +83,14 @@ pub fn ask(layout: Layout, settings: Settings, verb: Verb, target: &Target) -> R
             .any(|status| status.name == component.name() && status.state != State::Stopped);
         if component.is_later() && matches!(verb, Verb::Start) && !runs {
             // Before the supervisor tries it over and over.
-            match target.name {
-                Named::Airflow => components::airflow::check(&context)?,
-                Named::Observability => components::observability::check(&context)?,
-                Named::One(one) if Component::AIRFLOW.contains(&one) => {
-                    components::airflow::check(&context)?;
-                }
-                Named::One(_) => components::observability::check(&context)?,
+            let is_of_airflow = match target.name {
+                // The mail catcher is of both.
+                Named::Observability => false,
+                Named::Airflow | Named::One(_) => Component::AIRFLOW.contains(&component),
+            };
+            match is_of_airflow {
+                true => components::airflow::check(&context)?,
+                false => components::observability::check(&context)?,
             }
             ports::check(&[component], offset, Duration::ZERO)?;
         }

@@ -232,16 +232,9 @@ fn program(context: &Context, files: &Files) -> Program {
         .env(
             "PYTHONPYCACHEPREFIX",
             home.join("pycache").display().to_string(),
-        )
-        // For `contrail`, which tasks call.
-        .env("CONTRAIL_STATE", layout.state.display().to_string())
-        .env("CONTRAIL_PARTS", layout.parts.display().to_string())
-        .env("CONTRAIL_BINARIES", layout.binaries.display().to_string())
-        .env("CONTRAIL_SHARE", layout.share.display().to_string())
-        .env(
-            "CONTRAIL_PORT_OFFSET",
-            context.settings.port_offset.to_string(),
         );
+    // Tasks call it.
+    program = context.with_stack(program);
     for (name, value) in settings {
         program = program.env(format!("AIRFLOW__{name}"), value);
     }

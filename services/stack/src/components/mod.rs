@@ -9,7 +9,7 @@ mod pipeline;
 mod postgresql;
 mod registry;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,27 @@ impl Context {
             settings,
             layout,
         }
+    }
+
+    /// Has a program, or what it starts, find this stack when it calls `contrail`.
+    pub fn with_stack(&self, program: Program) -> Program {
+        let Layout {
+            state,
+            parts,
+            binaries,
+            share,
+            ..
+        } = &self.layout;
+        let path = |path: &Path| path.display().to_string();
+        program
+            .env("CONTRAIL_STATE", path(state))
+            .env("CONTRAIL_PARTS", path(parts))
+            .env("CONTRAIL_BINARIES", path(binaries))
+            .env("CONTRAIL_SHARE", path(share))
+            .env(
+                "CONTRAIL_PORT_OFFSET",
+                self.settings.port_offset.to_string(),
+            )
     }
 
     /// A component's port, with the offset.

@@ -49,19 +49,13 @@ fn find([theirs, debian]: [&str; 2]) -> Result<PathBuf, String> {
 
 /// What tells of the whole.
 pub fn exporter(context: &Context) -> Launch {
-    let settings = &context.settings;
-    let layout = &context.layout;
-    let mut program = Program::new(context.binary("contrail"))
-        .env("CONTRAIL_STATE", layout.state.display().to_string())
-        .env("CONTRAIL_PARTS", layout.parts.display().to_string())
-        .env("CONTRAIL_BINARIES", layout.binaries.display().to_string())
-        .env("CONTRAIL_SHARE", layout.share.display().to_string())
-        .env("CONTRAIL_PORT_OFFSET", settings.port_offset.to_string())
+    let mut program = context
+        .with_stack(Program::new(context.binary("contrail")))
         .arg("exporter")
         .arg("--listen")
         .arg(context.address(Component::Exporter))
         .arg("--account-every")
-        .arg(settings.observability.account_every_s.to_string());
+        .arg(context.settings.observability.account_every_s.to_string());
     // The rest of the settings it finds where this program found them.
     program.directory = std::env::current_dir().ok();
     Launch {

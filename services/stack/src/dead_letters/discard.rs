@@ -4,13 +4,11 @@
 use flight::dead_letter;
 use serde::Serialize;
 
-use super::marks::Marker;
+use super::marks::{GROUP, Marker};
 use super::redrive::select;
 use super::{RedriveError, Selection, letters};
 use crate::verify::VerifySettings;
 
-/// Letters in one transaction.
-const GROUP: usize = 500;
 /// Most bytes of a reason.
 const MOST_REASON_BYTES: usize = 1_000;
 

@@ -10,6 +10,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use super::{Letter, RedriveError};
 use crate::verify::VerifySettings;
 
+/// Letters in one transaction.
+pub(super) const GROUP: usize = 500;
 /// Of two that redrive or discard at the same time, the later one shuts the other out.
 const TRANSACTIONAL_ID: &str = "contrail-redrive";
 /// Longest wait for an answer.

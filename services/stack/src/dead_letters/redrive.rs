@@ -18,12 +18,10 @@ use rdkafka::producer::BaseRecord;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::marks::Marker;
+use super::marks::{GROUP, Marker};
 use super::{Letter, letters};
 use crate::verify::{VerifyError, VerifySettings};
 
-/// Letters in one transaction.
-const GROUP: usize = 500;
 /// Which letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
