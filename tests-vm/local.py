@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -44,6 +45,16 @@ COMPONENTS = {
     "flight-ingester": "ingester",
 }
 READY_SECONDS = 150
+
+
+def wait_for(what: str, limit_s: float, look: Callable[[], typing.Any]) -> typing.Any:
+    """What a look finds, once it finds something."""
+    end = time.monotonic() + limit_s
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit_s:g} s: {what}")
+        time.sleep(0.3)
+    return found
 
 
 class LocalStack:

@@ -1,6 +1,5 @@
 """The DAGs under the real scheduler, on the whole local stack with PostgreSQL and the mail catcher."""
 
-import collections.abc
 import json
 import pathlib
 import subprocess
@@ -12,7 +11,7 @@ import unittest
 import fakes
 import world
 from contrail_dags import archive, clickhouse, http, settings
-from local import LocalStack
+from local import LocalStack, wait_for
 from scenarios.orchestration import Airflow, gaps_are_repaired
 from scenarios.platform import Platform
 
@@ -65,18 +64,6 @@ def die(*arguments):
 repairer.replays.begin = die
 repairer.repair(repairer.find())
 """
-
-
-def wait_for(
-    what: str, limit_s: float, look: collections.abc.Callable[[], typing.Any]
-) -> typing.Any:
-    """What a look finds, once it finds something."""
-    end = time.monotonic() + limit_s
-    while not (found := look()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {limit_s:g} s: {what}")
-        time.sleep(0.5)
-    return found
 
 
 class OnTheStack(unittest.TestCase):

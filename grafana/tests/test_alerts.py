@@ -1,6 +1,5 @@
 """Prometheus and Alertmanager beside the local stack: every question of the dashboards, every alert by its mail."""
 
-import collections.abc
 import json
 import math
 import pathlib
@@ -16,6 +15,7 @@ import urllib.parse
 import boards
 from contrail_dags import http
 from data import COLUMNS, LocalStack
+from local import wait_for
 
 RULES = boards.ROOT / "grafana/alerts/rules.yaml"
 RUNBOOK = boards.ROOT / "docs/runbook.md"
@@ -55,18 +55,6 @@ def quicker(text: str) -> str:
         text, count = re.subn(old, new, text)
         assert count, old
     return text
-
-
-def wait_for(
-    what: str, limit_s: float, look: collections.abc.Callable[[], typing.Any]
-) -> typing.Any:
-    """What a look finds, once it finds something."""
-    end = time.monotonic() + limit_s
-    while not (found := look()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {limit_s:g} s: {what}")
-        time.sleep(0.3)
-    return found
 
 
 class Rules(unittest.TestCase):
