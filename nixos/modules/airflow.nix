@@ -12,6 +12,7 @@ let
   cfg = contrail.airflow;
   hardening = import ./lib/hardening.nix;
   secrets = import ./lib/secrets.nix { inherit lib; };
+  smtp = import ./lib/smtp.nix { inherit lib contrail secrets; };
   inherit (import ./lib/listen.nix { inherit lib; }) portOf;
   enabled = service: contrail.${service}.enable or false;
   # With it events are sent again; without, `repair_gaps` says that it is refused.
@@ -171,19 +172,7 @@ in
       description = "Units that tasks may restart. Polkit refuses every other one.";
     };
 
-    smtp = {
-      host = mkOption {
-        type = types.str;
-        default = contrail.localAddress;
-        defaultText = lib.literalExpression "this host";
-        description = "Server that takes mails.";
-      };
-      port = mkOption {
-        type = types.port;
-        default = contrail.mail.smtpPort or 1025;
-        defaultText = lib.literalExpression "config.services.contrail.mail.smtpPort";
-        description = "Its port.";
-      };
+    smtp = smtp.options // {
       security = mkOption {
         type = types.enum [
           "none"
@@ -192,20 +181,6 @@ in
         ];
         default = "none";
         description = "How the connection is protected. Not at all will do for a server on this host only.";
-      };
-      user = mkOption {
-        type = types.str;
-        default = "";
-        description = "User, if the server asks for one.";
-      };
-      passwordFile = secrets.file {
-        description = "File that holds the user's password.";
-        example = "/run/secrets/smtp";
-      };
-      from = mkOption {
-        type = types.str;
-        default = "contrail@localhost";
-        description = "Sender of the mails.";
       };
     };
 
@@ -259,10 +234,7 @@ in
 
   config = lib.mkIf cfg.enable {
     assertions = [
-      {
-        assertion = cfg.smtp.user == "" || cfg.smtp.passwordFile != null;
-        message = "services.contrail.airflow.smtp.user is set: set smtp.passwordFile too";
-      }
+      (smtp.complete "services.contrail.airflow" cfg.smtp)
       {
         assertion = enabled "postgresql";
         message = "services.contrail.airflow keeps its state in PostgreSQL: set services.contrail.postgresql.enable";

@@ -11,6 +11,7 @@ let
   cfg = contrail.alertmanager;
   hardening = import ./lib/hardening.nix;
   secrets = import ./lib/secrets.nix { inherit lib; };
+  smtp = import ./lib/smtp.nix { inherit lib contrail secrets; };
   format = pkgs.formats.json { };
   # By the program that reads it, when it is built.
   checked = pkgs.runCommand "alertmanager.json" { nativeBuildInputs = [ cfg.package ]; } ''
@@ -38,37 +39,11 @@ in
       description = "Who gets the mails.";
     };
 
-    smtp = {
-      host = mkOption {
-        type = types.str;
-        default = contrail.localAddress;
-        defaultText = lib.literalExpression "this host";
-        description = "Server that takes mails.";
-      };
-      port = mkOption {
-        type = types.port;
-        default = contrail.mail.smtpPort or 1025;
-        defaultText = lib.literalExpression "config.services.contrail.mail.smtpPort";
-        description = "Its port.";
-      };
+    smtp = smtp.options // {
       startTls = mkOption {
         type = types.bool;
         default = false;
         description = "Whether the connection must be protected. Not at all will do for a server on this host only.";
-      };
-      user = mkOption {
-        type = types.str;
-        default = "";
-        description = "User, if the server asks for one.";
-      };
-      passwordFile = secrets.file {
-        description = "File that holds the user's password.";
-        example = "/run/secrets/smtp";
-      };
-      from = mkOption {
-        type = types.str;
-        default = "contrail@localhost";
-        description = "Sender of the mails.";
       };
     };
 
@@ -90,10 +65,7 @@ in
 
   config = lib.mkIf cfg.enable {
     assertions = [
-      {
-        assertion = cfg.smtp.user == "" || hasPassword;
-        message = "services.contrail.alertmanager.smtp.user is set: set smtp.passwordFile too";
-      }
+      (smtp.complete "services.contrail.alertmanager" cfg.smtp)
       (secrets.noneIn "services.contrail.alertmanager" "smtp.passwordFile" cfg.settings)
     ];
 
