@@ -25,7 +25,7 @@ SCRIPTS = nixos/check tests-vm airflow grafana
 
 .DEFAULT_GOAL := help
 .PHONY: help start start-airflow airflow-parts airflow-test stop parts build failpoints test scenarios soak bench lint nix-lint nix-check python-lint tools \
-	dashboards start-observability observability-parts observability-test
+	metrics dashboards start-observability observability-parts observability-test
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ $(GRAFANA): grafana/requirements.txt
 	$(PYTHON) -m venv --clear $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes -r $<
 	@touch $@
+
+metrics: tools ## Write docs/metrics.md anew from what the services register.
+	CONTRAIL_WRITE_METRICS=1 $(CARGO) test --release --workspace --test metrics
 
 dashboards: $(GRAFANA) ## Write Grafana's dashboards anew from grafana/contrail_grafana.
 	$(GRAFANA)/bin/python grafana/generate.py

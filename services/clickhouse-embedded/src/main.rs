@@ -95,7 +95,7 @@ async fn run(settings: Settings) -> anyhow::Result<Stopped> {
     let shutdown = Shutdown::on_signals()?;
     let accounts = Accounts::load(&settings.users).map_err(anyhow::Error::msg)?;
     let admin = Admin::default();
-    let metrics = Metrics::register(admin.registry())?;
+    let metrics = Metrics::register(&mut admin.metrics());
     admin.readiness().require("engine");
     let listener = admin::bind("listen", &settings.listen).await?;
 

@@ -1,8 +1,7 @@
 //! Prometheus metrics.
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use flight::metrics::{Label, Registrar};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use crate::execute::JobKind;
 
@@ -24,74 +23,58 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    /// A name is taken.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
-            queries: IntCounterVec::new(
-                Opts::new(
-                    "clickhouse_embedded_queries_total",
-                    "Queries that ended, by kind (select, insert, command) and outcome (ok, error)",
-                ),
-                &["kind", "outcome"],
-            )?,
-            seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "clickhouse_embedded_query_seconds",
-                    "Time on the engine, from its connection to its last row, in seconds",
-                )
-                .buckets(vec![
+    pub fn register(to: &mut Registrar<'_>) -> Self {
+        let kind = Label::one_of("kind", &["select", "insert", "command"]);
+        let outcome = Label::one_of("outcome", &["ok", "error"]);
+        Self {
+            queries: to.counters(
+                "clickhouse_embedded_queries_total",
+                "queries",
+                "Queries that ended",
+                &[kind, outcome],
+            ),
+            seconds: to.histograms(
+                "clickhouse_embedded_query_seconds",
+                "seconds",
+                "Time of a query on the engine, from its connection to its last row",
+                &[kind],
+                &[
                     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
                     60.0,
-                ]),
-                &["kind"],
-            )?,
-            running: IntGauge::new(
+                ],
+            ),
+            running: to.gauge(
                 "clickhouse_embedded_queries_running",
+                "queries",
                 "Queries on the engine now",
-            )?,
-            body_bytes: IntGauge::new(
+            ),
+            body_bytes: to.gauge(
                 "clickhouse_embedded_body_bytes",
-                "Bytes of request bodies held in memory now",
-            )?,
-            log_entries_dropped: IntCounter::new(
+                "bytes",
+                "Request bodies held in memory now",
+            ),
+            log_entries_dropped: to.counter(
                 "clickhouse_embedded_query_log_dropped_total",
+                "entries",
                 "Entries of the query log that were dropped, because too many waited to be written",
-            )?,
-            rows_written: IntCounter::new(
+            ),
+            rows_written: to.counter(
                 "clickhouse_embedded_written_rows_total",
+                "rows",
                 "Rows that acknowledged inserts brought, deduplicated ones included",
-            )?,
-            rows_read: IntCounter::new(
+            ),
+            rows_read: to.counter(
                 "clickhouse_embedded_read_rows_total",
+                "rows",
                 "Rows that queries read from tables",
-            )?,
-            insert_rows: Histogram::with_opts(
-                HistogramOpts::new(
-                    "clickhouse_embedded_insert_rows",
-                    "Rows of an acknowledged insert",
-                )
-                .buckets(vec![
-                    1.0,
-                    10.0,
-                    100.0,
-                    1_000.0,
-                    10_000.0,
-                    100_000.0,
-                    1_000_000.0,
-                ]),
-            )?,
-        };
-        registry.register(Box::new(metrics.queries.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.running.clone()))?;
-        registry.register(Box::new(metrics.body_bytes.clone()))?;
-        registry.register(Box::new(metrics.log_entries_dropped.clone()))?;
-        registry.register(Box::new(metrics.rows_written.clone()))?;
-        registry.register(Box::new(metrics.rows_read.clone()))?;
-        registry.register(Box::new(metrics.insert_rows.clone()))?;
-        Ok(metrics)
+            ),
+            insert_rows: to.histogram(
+                "clickhouse_embedded_insert_rows",
+                "rows",
+                "Rows of an acknowledged insert",
+                &[1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0],
+            ),
+        }
     }
 
     /// Counts a query that ended.

@@ -10,10 +10,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Gauge, Opts, Registry, TextEncoder};
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, Gauge, Registry, TextEncoder};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::metrics::Registrar;
 use crate::shutdown::Shutdown;
 
 /// Conditions that must all hold before a service says that it is ready, and the signs of life of the loop
@@ -85,14 +87,13 @@ impl Admin {
     /// An admin surface over a metrics registry, which gains the metrics of the process itself and
     /// `flight_ready`.
     pub fn new(registry: Registry) -> Self {
-        let ready = Gauge::with_opts(Opts::new(
+        let ready = Registrar::new(&registry).gauge(
             "flight_ready",
+            "",
             "1 while the service can do its work, as /readyz says",
-        ))
-        .expect("a constant metric is well formed");
+        );
         let process = prometheus::process_collector::ProcessCollector::for_self();
         // Twice in one registry: two surfaces in one process, as in tests; the first one counts.
-        let _ = registry.register(Box::new(ready.clone()));
         let _ = registry.register(Box::new(process));
         Self {
             registry,
@@ -102,8 +103,15 @@ impl Admin {
     }
 
     /// Where the service registers its metrics.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn metrics(&self) -> Registrar<'_> {
+        Registrar::new(&self.registry)
+    }
+
+    /// What is told at this moment.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.ready
+            .set(f64::from(u8::from(self.readiness.is_ready())));
+        self.registry.gather()
     }
 
     /// Where the service says what it is waiting for.
@@ -145,12 +153,9 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    admin
-        .ready
-        .set(f64::from(u8::from(admin.readiness.is_ready())));
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
-    match encoder.encode(&admin.registry.gather(), &mut text) {
+    match encoder.encode(&admin.gather(), &mut text) {
         Ok(()) => (
             [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
             text,

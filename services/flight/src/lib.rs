@@ -5,7 +5,7 @@
 //!
 //! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`], [`calendar`]
 //! - the systems around: [`kafka`], [`registry`], [`clickhouse`], and [`tls`] on the way to them
-//! - the life of a service: [`config`], [`cli`], [`telemetry`], [`admin`], [`supervision`],
+//! - the life of a service: [`config`], [`cli`], [`telemetry`], [`metrics`], [`admin`], [`supervision`],
 //!   [`shutdown`], [`backoff`]
 //! - for tests only: [`failpoint`]
 
@@ -22,6 +22,7 @@ pub mod dead_letter;
 pub mod failpoint;
 pub mod kafka;
 pub mod memory;
+pub mod metrics;
 pub mod position;
 pub mod registry;
 pub mod shutdown;

@@ -35,6 +35,23 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// All names that [`code`](Self::code) gives.
+    pub const CODES: [&'static str; 13] = [
+        "empty",
+        "not_wire_format",
+        "datum",
+        "unresolvable",
+        "unknown_schema",
+        "longitude",
+        "latitude",
+        "ground_speed",
+        "altitude",
+        "track",
+        "clock",
+        "name",
+        "source_offset",
+    ];
+
     /// A short name without spaces, from a fixed set.
     pub fn code(&self) -> &'static str {
         match self {

@@ -72,7 +72,4 @@ pub enum IngestError {
     /// The admin endpoint cannot listen.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A metric is registered twice.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
 }

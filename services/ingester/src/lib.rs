@@ -11,6 +11,7 @@ pub mod consumer;
 pub mod dead_letters;
 pub mod decode;
 pub mod error;
+pub mod latency;
 pub mod metrics;
 pub mod migrate;
 pub mod partition;

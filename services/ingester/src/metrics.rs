@@ -1,9 +1,11 @@
 //! What the ingester counts.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    exponential_buckets,
-};
+use flight::metrics::{Label, LargestGauges, Registrar};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use crate::decode::Rejection;
+use crate::latency::Latency;
+use crate::store::StoreError;
 
 /// Metrics of the ingester.
 #[derive(Debug, Clone)]
@@ -32,98 +34,121 @@ pub struct Metrics {
     pub insert_seconds: Histogram,
     /// Rows of one batch.
     pub batch_rows: Histogram,
-    /// Age of the oldest row of a batch when it became queryable.
-    pub latency_seconds: Histogram,
+    /// Age of each row when it became queryable.
+    pub latency: Latency,
+    /// The newest event of each source that is queryable.
+    pub newest: LargestGauges,
     /// Partitions that this ingester has.
     pub partitions_assigned: IntGauge,
 }
 
 impl Metrics {
     /// Registers all metrics.
-    ///
-    /// # Errors
-    /// They are registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(format!("flight_ingester_{name}"), help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let counters = |name: &str, help: &str, label: &str| {
-            let counters =
-                IntCounterVec::new(Opts::new(format!("flight_ingester_{name}"), help), &[label])?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let options =
-                HistogramOpts::new(format!("flight_ingester_{name}"), help).buckets(buckets);
-            let histogram = Histogram::with_opts(options)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        let partitions_assigned = IntGauge::new(
-            "flight_ingester_partitions_assigned",
-            "Partitions that this ingester has",
-        )?;
-        registry.register(Box::new(partitions_assigned.clone()))?;
-        Ok(Self {
-            rows_inserted: counter("rows_inserted_total", "Rows inserted into ClickHouse")?,
-            rows_present: counter(
-                "rows_present_total",
+    pub fn new(to: &mut Registrar<'_>) -> Self {
+        Self {
+            rows_inserted: to.counter(
+                "flight_ingester_rows_inserted_total",
+                "rows",
+                "Rows inserted into ClickHouse",
+            ),
+            rows_present: to.counter(
+                "flight_ingester_rows_present_total",
+                "rows",
                 "Rows that were not inserted because their identity was in ClickHouse already",
-            )?,
-            rows_supplied: counter(
-                "rows_supplied_total",
+            ),
+            rows_supplied: to.counter(
+                "flight_ingester_rows_supplied_total",
+                "rows",
                 "Rows inserted again because the server remembered their token and had lost them",
-            )?,
-            ranges_redone: counter(
-                "ranges_redone_total",
+            ),
+            ranges_redone: to.counter(
+                "flight_ingester_ranges_redone_total",
+                "ranges",
                 "Ranges that were open when their partition was assigned",
-            )?,
-            gaps_read_again: counter(
-                "gaps_read_again_total",
+            ),
+            gaps_read_again: to.counter(
+                "flight_ingester_gaps_read_again_total",
+                "gaps",
                 "Gaps among the offsets of a partition, longer than a transaction's marker, that were read again",
-            )?,
-            dead_letters: counters(
-                "dead_letters_total",
-                "Records sent to the dead-letter topic, by reason",
-                "reason",
-            )?,
-            offsets_expired: counter(
-                "offsets_expired_total",
+            ),
+            dead_letters: to.counters(
+                "flight_ingester_dead_letters_total",
+                "records",
+                "Records sent to the dead-letter topic",
+                &[Label::one_of("reason", &Rejection::CODES)],
+            ),
+            offsets_expired: to.counter(
+                "flight_ingester_offsets_expired_total",
+                "offsets",
                 "Kafka offsets that retention deleted before they were ingested",
-            )?,
-            commit_errors: counter(
-                "commit_errors_total",
+            ),
+            commit_errors: to.counter(
+                "flight_ingester_commit_errors_total",
+                "commits",
                 "Offset commits that failed and were tried again",
-            )?,
-            insert_errors: counters(
-                "insert_errors_total",
-                "Inserts that failed and were tried again: refused by the server, or the server was away",
-                "kind",
-            )?,
-            kafka_errors: counter("kafka_errors_total", "Errors while reading partitions")?,
-            insert_seconds: histogram(
-                "insert_seconds",
-                "Seconds from the first try of an insert until it was acknowledged",
-                vec![
+            ),
+            insert_errors: to.counters(
+                "flight_ingester_insert_errors_total",
+                "inserts",
+                "Inserts that failed and were tried again: refused by the server, the server was away, or the settings do not let it be reached",
+                &[Label::one_of("kind", &StoreError::KINDS)],
+            ),
+            kafka_errors: to.counter(
+                "flight_ingester_kafka_errors_total",
+                "errors",
+                "Errors while reading partitions",
+            ),
+            insert_seconds: to.histogram(
+                "flight_ingester_insert_seconds",
+                "seconds",
+                "From the first try of an insert until it was acknowledged",
+                &[
                     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
                 ],
-            )?,
-            batch_rows: histogram(
-                "batch_rows",
+            ),
+            batch_rows: to.histogram(
+                "flight_ingester_batch_rows",
+                "rows",
                 "Rows in one batch",
-                exponential_buckets(1.0, 4.0, 10)?,
-            )?,
-            latency_seconds: histogram(
-                "latency_seconds",
-                "Seconds from the timestamp of the oldest row of a batch until the batch was queryable",
-                vec![
-                    0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+                &[
+                    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0,
                 ],
-            )?,
-            partitions_assigned,
-        })
+            ),
+            latency: Latency::register(to),
+            newest: to.by_source(
+                "flight_ingester_newest_timestamp_seconds",
+                "Unix time in seconds",
+                "Timestamp of the newest event that this ingester made queryable; of the 64 sources with the newest events",
+            ),
+            partitions_assigned: to.gauge(
+                "flight_ingester_partitions_assigned",
+                "partitions",
+                "Partitions that this ingester has",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_sources_makes_many_series() {
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::new(&mut Registrar::new(&registry));
+        let series = || {
+            let text = prometheus::TextEncoder::new()
+                .encode_to_string(&registry.gather())
+                .unwrap();
+            text.lines().filter(|line| !line.starts_with('#')).count()
+        };
+        let before = series();
+        for source in 0..20_000 {
+            let name = format!("source-{source}");
+            metrics.newest.raise(&name, f64::from(source));
+        }
+        assert_eq!(series(), before + flight::metrics::MAX_SOURCES);
+        assert!(before < 100, "{before}");
     }
 }

@@ -39,7 +39,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), IngestErr
     for condition in ["clickhouse", "kafka", "registry", "partitions"] {
         readiness.require(condition);
     }
-    let metrics = Metrics::new(surface.registry())?;
+    let metrics = Metrics::new(&mut surface.metrics());
     let listener = admin::bind("listen", &settings.listen).await?;
     tracing::info!(listen = settings.listen, "flight-ingester");
     shutdown.spawn(admin::serve(listener, surface.router(), shutdown.clone()));

@@ -194,6 +194,9 @@ impl SessionError {
         }
     }
 
+    /// All that [`concerns`](Self::concerns) gives.
+    pub(crate) const CONCERNS: [&'static str; 3] = ["source", "registry", "kafka"];
+
     /// The readiness condition that this error is about, and the label of its metric.
     pub(crate) fn concerns(&self) -> &'static str {
         match self {

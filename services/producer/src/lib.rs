@@ -25,7 +25,7 @@ mod transaction;
 
 pub use error::{EXIT_FENCED, EXIT_NO_CHECKPOINT, Fatal};
 pub use mend::{KeyAndValue, MendError, Mender};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, ReplayMetrics};
 pub use service::{require, run, run_local};
 pub use session::OBSERVED_MS;
 pub use settings::{

@@ -1,9 +1,11 @@
 //! What the producer counts.
 
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    core::Collector,
-};
+use flight::metrics::{Label, Registrar};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use crate::error::SessionError;
+use crate::settings::Transport;
+use crate::source::SourceError;
 
 /// Metrics of the producer. Label sets are fixed: nothing that a source sends becomes a label.
 #[derive(Debug, Clone)]
@@ -59,168 +61,62 @@ pub const REASONS: [&str; 5] = [
 
 impl Metrics {
     /// Metrics, registered.
-    pub fn new(registry: &Registry) -> Self {
-        let metrics = Self {
-            events_produced: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "events_produced_total",
-                    "Events written to the topic of positions, whether their transaction was committed or not",
-                )),
-            ),
-            events_committed: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "events_committed_total",
-                    "Events in committed transactions, as positions or dead letters",
-                )),
-            ),
-            events_dead_lettered: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "events_dead_lettered_total",
-                        "Events written to the topic of dead letters",
-                    ),
-                    &["reason"],
-                ),
-            ),
-            transactions: register(
-                registry,
-                IntCounterVec::new(opts("transactions_total", "Transactions"), &["outcome"]),
-            ),
-            commit_seconds: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::from(opts(
-                        "commit_duration_seconds",
-                        "Time to flush and commit a transaction",
-                    ))
-                    .buckets(vec![
-                        0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
-                    ]),
-                ),
-            ),
-            source_lag: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "source_lag_events",
-                    "Events up to the source's live edge that are not committed",
-                )),
-            ),
-            source_next_offset: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "source_checkpoint_offset",
-                    "The first source offset that is not committed",
-                )),
-            ),
-            catch_up_pending: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "catch_up_pending_events",
-                    "Events that were passed over in an outage and are not committed",
-                )),
-            ),
-            caught_up: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "catch_up_events_total",
-                    "Events that were passed over in an outage and were committed since",
-                )),
-            ),
-            reconnects: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "reconnects_total",
-                        "Connections to the source that were lost or failed",
-                    ),
-                    &["transport"],
-                ),
-            ),
-            sessions: register(
-                registry,
-                IntCounter::with_opts(opts("sessions_total", "Sessions begun")),
-            ),
-            session_errors: register(
-                registry,
-                IntCounterVec::new(
-                    opts("session_errors_total", "Sessions ended by an error"),
-                    &["concerns"],
-                ),
-            ),
-            protocol_errors: register(
-                registry,
-                IntCounterVec::new(
-                    opts("protocol_errors_total", "Violations of the source protocol"),
-                    &["kind"],
-                ),
-            ),
-            kafka_errors: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "kafka_errors_total",
-                    "Errors reported by the Kafka client, passing ones included",
-                )),
-            ),
-            fenced: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "fenced_total",
-                    "Times a newer producer of the source took over",
-                )),
-            ),
-            settled: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "settled_partitions_total",
-                    "Partitions in which a transaction of an earlier session had no end and was given one",
-                )),
-            ),
-            source_queue_bytes: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "source_queue_bytes",
-                    "Records made of events that are not with the Kafka client yet, in bytes",
-                )),
-            ),
-            kafka_queue_records: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "kafka_queue_records",
-                    "Records that Kafka has not acknowledged",
-                )),
-            ),
-            last_commit_seconds: register(
-                registry,
-                Gauge::with_opts(opts(
-                    "last_commit_timestamp_seconds",
-                    "When the last transaction was committed, in Unix time",
-                )),
-            ),
-        };
-        // Every label value is there from the start: a rate over an absent series says nothing.
-        for reason in REASONS {
-            metrics.events_dead_lettered.with_label_values(&[reason]);
+    pub fn new(to: &mut Registrar<'_>) -> Self {
+        Self {
+events_produced: to.counter("flight_producer_events_produced_total","events","Events written to the topic of positions, whether their transaction was committed or not",),
+events_committed: to.counter("flight_producer_events_committed_total","events","Events in committed transactions, as positions or dead letters",),
+events_dead_lettered: to.counters("flight_producer_events_dead_lettered_total","events","Events written to the topic of dead letters",&[Label::one_of("reason", &REASONS)]),
+transactions: to.counters("flight_producer_transactions_total","transactions","Transactions that ended; one of unknown outcome is settled by the next session",&[Label::one_of("outcome", &["committed", "aborted", "unknown"])]),
+commit_seconds: to.histogram("flight_producer_commit_duration_seconds","seconds","Time to flush and commit a transaction",&[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]),
+source_lag: to.gauge("flight_producer_source_lag_events","events","Events up to the source's live edge that are not committed",),
+source_next_offset: to.gauge("flight_producer_source_checkpoint_offset","offset","The first source offset that is not committed",),
+catch_up_pending: to.gauge("flight_producer_catch_up_pending_events","events","Events that were passed over in an outage and are not committed",),
+caught_up: to.counter("flight_producer_catch_up_events_total","events","Events that were passed over in an outage and were committed since",),
+reconnects: to.counters("flight_producer_reconnects_total","connections","Connections to the source that were lost or failed",&[Label::one_of("transport", &Transport::NAMES)]),
+sessions: to.counter("flight_producer_sessions_total","sessions","Sessions begun",),
+session_errors: to.counters("flight_producer_session_errors_total","sessions","Sessions ended by an error",&[Label::one_of("concerns", &SessionError::CONCERNS)]),
+protocol_errors: to.counters("flight_producer_protocol_errors_total","violations","Violations of the source protocol",&[Label::one_of("kind", &SourceError::VIOLATIONS)]),
+kafka_errors: to.counter("flight_producer_kafka_errors_total","errors","Errors reported by the Kafka client, passing ones included",),
+fenced: to.counter("flight_producer_fenced_total","times","Times a newer producer of the source took over",),
+settled: to.counter("flight_producer_settled_partitions_total","partitions","Partitions in which a transaction of an earlier session had no end and was given one",),
+source_queue_bytes: to.gauge("flight_producer_source_queue_bytes","bytes","Records made of events that are not with the Kafka client yet",),
+kafka_queue_records: to.gauge("flight_producer_kafka_queue_records","records","Records that Kafka has not acknowledged",),
+last_commit_seconds: to.gauge("flight_producer_last_commit_timestamp_seconds","Unix time in seconds","When the last transaction was committed",),
         }
-        for outcome in ["committed", "aborted", "unknown"] {
-            metrics.transactions.with_label_values(&[outcome]);
-        }
-        metrics
     }
 }
 
-pub(crate) fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("flight_producer_{name}"), help)
+/// Metrics of replays.
+#[derive(Debug, Clone)]
+pub struct ReplayMetrics {
+    /// Events that replays have sent again.
+    pub events: IntCounter,
+    /// Replays that are over, by how they ended.
+    pub replays: IntCounterVec,
+    /// Replays that are sending or wait for their turn.
+    pub running: IntGauge,
 }
 
-pub(crate) fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> C {
-    let metric = metric.expect("a constant metric is well formed");
-    // Twice in one registry: two producers in one process, as in tests; the first one counts.
-    let _ = registry.register(Box::new(metric.clone()));
-    metric
+impl ReplayMetrics {
+    /// Metrics, registered.
+    pub fn new(to: &mut Registrar<'_>) -> Self {
+        Self {
+            events: to.counter(
+                "flight_producer_replay_events_total",
+                "events",
+                "Events that replays have sent again",
+            ),
+            replays: to.counters(
+                "flight_producer_replays_total",
+                "replays",
+                "Replays that are over",
+                &[Label::one_of("state", &["done", "failed"])],
+            ),
+            running: to.gauge(
+                "flight_producer_replays_running",
+                "replays",
+                "Replays that are sending or wait for their turn",
+            ),
+        }
+    }
 }

@@ -189,7 +189,7 @@ async fn run_from(
 ) -> Result<(), Fatal> {
     require(admin);
     let readiness = admin.readiness().clone();
-    let metrics = Metrics::new(admin.registry());
+    let metrics = Metrics::new(&mut admin.metrics());
     let cx = Context::new(origin, settings, metrics, readiness, shutdown)?;
     let cx = Arc::new(cx);
     let (sender, finished) = tokio::sync::oneshot::channel();

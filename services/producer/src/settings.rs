@@ -118,6 +118,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All that [`name`](Self::name) gives.
+    pub(crate) const NAMES: [&'static str; 2] = ["websocket", "sse"];
+
     /// The name in settings and metric labels.
     pub fn name(self) -> &'static str {
         match self {

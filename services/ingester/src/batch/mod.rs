@@ -45,7 +45,6 @@ pub struct Batch {
     days: Vec<i64>,
     /// The day of the last row: most rows are of the same one.
     last_day: i64,
-    oldest_ms: Option<i64>,
 }
 
 impl Batch {
@@ -60,8 +59,6 @@ impl Batch {
         if revisit {
             self.revisits.push(self.columns.rows() as u32);
         }
-        let oldest_ms = self.oldest_ms.get_or_insert(timestamp_ms);
-        *oldest_ms = timestamp_ms.min(*oldest_ms);
         self.columns.push(record);
     }
 
@@ -88,9 +85,31 @@ impl Batch {
         self.columns.bytes()
     }
 
-    /// The earliest of the rows' timestamps.
-    pub fn oldest_ms(&self) -> Option<i64> {
-        self.oldest_ms
+    /// A row's timestamp in milliseconds UTC.
+    pub fn timestamp_ms(&self, row: usize) -> i64 {
+        self.columns.timestamp_ms(row)
+    }
+
+    /// The latest timestamp of each source, in milliseconds UTC.
+    pub fn newest_ms(&self) -> Vec<(&str, i64)> {
+        let source = self.columns.source();
+        let mut newest: Vec<_> = (0..source.len() as u32)
+            .map(|index| (source.text(index), i64::MIN))
+            .collect();
+        match newest.as_mut_slice() {
+            // The rule, and no reason to look at each row's source.
+            [(_, newest)] => {
+                let times = (0..self.len()).map(|row| self.timestamp_ms(row));
+                *newest = times.max().unwrap_or(i64::MIN);
+            }
+            newest => {
+                for row in 0..self.len() {
+                    let newest = &mut newest[source.index(row) as usize].1;
+                    *newest = self.timestamp_ms(row).max(*newest);
+                }
+            }
+        }
+        newest
     }
 
     /// Name of a source, by the index in [`Identity`].
@@ -122,7 +141,7 @@ impl Batch {
                 self.columns.source().index(row),
                 self.columns.source_offset(row),
             ),
-            timestamp_ms: self.columns.timestamp_ms(row),
+            timestamp_ms: self.timestamp_ms(row),
             revisit: false,
         }
     }
@@ -151,7 +170,6 @@ impl Batch {
         self.columns.clear();
         self.revisits.clear();
         self.days.clear();
-        self.oldest_ms = None;
     }
 
     /// Gives the memory of an empty batch back, if it is much.
@@ -253,6 +271,22 @@ mod tests {
         assert_eq!(batch.rows_missing_from(&HashSet::new()), [0]);
     }
 
+    #[test]
+    fn each_source_has_its_newest_time() {
+        let mut batch = Batch::default();
+        for (offset, timestamp) in [(1, 5), (2, 9), (3, -7)] {
+            batch.push(&record(offset, timestamp), false);
+        }
+        assert_eq!(batch.newest_ms(), [("mock", 9)]);
+        for (offset, timestamp) in [(1, -3), (2, -4)] {
+            let mut other = record(offset, timestamp);
+            other.source = "other";
+            batch.push(&other, false);
+        }
+        batch.sort();
+        assert_eq!(batch.newest_ms(), [("mock", 9), ("other", -3)]);
+    }
+
     fn bytes(block: &Block) -> Vec<u8> {
         block.pieces().flat_map(|piece| piece.to_vec()).collect()
     }
@@ -297,7 +331,7 @@ mod tests {
     fn a_cleared_batch_is_as_a_new_one() {
         let mut used = batch(&[(1, true), (2, true)]);
         used.clear();
-        assert!(used.is_empty() && !used.has_revisits() && used.oldest_ms().is_none());
+        assert!(used.is_empty() && !used.has_revisits() && used.newest_ms().is_empty());
         used.push(&record(5, 3), false);
         let mut new = Batch::default();
         new.push(&record(5, 3), false);

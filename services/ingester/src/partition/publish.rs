@@ -130,7 +130,6 @@ impl Partition {
     /// Inserts the batch, and returns how many rows that added as far as can be known.
     fn insert_batch(&mut self, first: i64, last: i64, redo: bool) -> Result<usize, IngestError> {
         let began = Instant::now();
-        let oldest_ms = self.batch.oldest_ms();
         let name = token(&self.topic_id, self.number, first, last, 0);
         let rows = if self.batch.has_revisits() {
             let present = self.present(true)?;
@@ -154,10 +153,16 @@ impl Partition {
             .insert_seconds
             .observe(began.elapsed().as_secs_f64());
         metrics.batch_rows.observe(total as f64);
-        if let Some(oldest_ms) = oldest_ms {
+        let (now, time) = (now_ms(), |row| self.batch.timestamp_ms(row));
+        match &rows {
+            Rows::All => metrics.latency.observe(now, (0..total).map(time)),
+            Rows::Some(rows) => metrics.latency.observe(now, rows.iter().copied().map(time)),
+        }
+        for (source, newest_ms) in self.batch.newest_ms() {
+            // A clock that is ahead must not hide later that nothing comes.
             metrics
-                .latency_seconds
-                .observe((now_ms() - oldest_ms).max(0) as f64 / 1000.0);
+                .newest
+                .raise(source, newest_ms.min(now) as f64 / 1000.0);
         }
         Ok(inserted)
     }

@@ -53,7 +53,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// For the metric label: `refused` or `away`.
+    /// All values of [`kind`](Self::kind).
+    pub const KINDS: [&'static str; 3] = ["refused", "away", "settings"];
+
+    /// For the metric label.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "refused",

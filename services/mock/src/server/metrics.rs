@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use flight::metrics::{Label, Registrar};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::refusal::Refusal;
 
@@ -20,6 +21,8 @@ pub enum Transport {
 }
 
 impl Transport {
+    const LABELS: [&'static str; 3] = ["http", "sse", "websocket"];
+
     fn label(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -41,69 +44,53 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the metrics; `live_edge` is asked whenever they are read.
-    ///
-    /// # Errors
-    /// The registry has metrics of these names already.
-    pub fn register(
-        registry: &Registry,
-        live_edge: Arc<dyn Fn() -> i64 + Send + Sync>,
-    ) -> prometheus::Result<Self> {
-        let metrics = Self {
-            events: IntCounterVec::new(
-                Opts::new(
-                    "flight_mock_events_sent_total",
-                    "Events handed to clients, by transport",
-                ),
-                &["transport"],
-            )?,
-            bytes: IntCounterVec::new(
-                Opts::new(
-                    "flight_mock_sent_bytes_total",
-                    "Bytes of events and their headers handed to clients, by transport",
-                ),
-                &["transport"],
-            )?,
-            clients: IntGaugeVec::new(
-                Opts::new(
-                    "flight_mock_clients",
-                    "Clients being served at this moment, by transport",
-                ),
-                &["transport"],
-            )?,
-            refusals: IntCounterVec::new(
-                Opts::new(
-                    "flight_mock_refusals_total",
-                    "Clients not served, or no longer, by reason",
-                ),
-                &["code"],
-            )?,
-            acknowledged: IntGauge::new(
+    pub fn register(to: &mut Registrar<'_>, live_edge: Arc<dyn Fn() -> i64 + Send + Sync>) -> Self {
+        let transport = [Label::one_of("transport", &Transport::LABELS)];
+        let edge = [
+            "flight_mock_live_edge_offset",
+            "offset",
+            "First offset whose event has not happened yet",
+        ];
+        let gauge = IntGauge::new(edge[0], edge[2]);
+        let now = live_edge;
+        to.add(
+            gauge.map(|gauge| LiveEdge { gauge, now }),
+            "gauge",
+            edge,
+            &[],
+            &[],
+        );
+        Self {
+            events: to.counters(
+                "flight_mock_events_sent_total",
+                "events",
+                "Events handed to clients",
+                &transport,
+            ),
+            bytes: to.counters(
+                "flight_mock_sent_bytes_total",
+                "bytes",
+                "Events and their headers handed to clients",
+                &transport,
+            ),
+            clients: to.gauges(
+                "flight_mock_clients",
+                "clients",
+                "Clients being served at this moment",
+                &transport,
+            ),
+            refusals: to.counters(
+                "flight_mock_refusals_total",
+                "clients",
+                "Clients not served, or no longer",
+                &[Label::one_of("code", &Refusal::CODES)],
+            ),
+            acknowledged: to.gauge(
                 "flight_mock_acknowledged_offset",
+                "offset",
                 "Highest offset below which a WebSocket client has declared every event durable",
-            )?,
-        };
-        // Series that exist from the start can be alerted on before the first event.
-        for transport in [Transport::Http, Transport::Sse, Transport::Websocket] {
-            metrics.events.with_label_values(&[transport.label()]);
-            metrics.bytes.with_label_values(&[transport.label()]);
-            metrics.clients.with_label_values(&[transport.label()]);
+            ),
         }
-        for code in Refusal::CODES {
-            metrics.refusals.with_label_values(&[code]);
-        }
-        registry.register(Box::new(metrics.events.clone()))?;
-        registry.register(Box::new(metrics.bytes.clone()))?;
-        registry.register(Box::new(metrics.clients.clone()))?;
-        registry.register(Box::new(metrics.refusals.clone()))?;
-        registry.register(Box::new(metrics.acknowledged.clone()))?;
-        registry.register(Box::new(LiveEdge {
-            gauge: IntGauge::new(
-                "flight_mock_live_edge_offset",
-                "First offset whose event has not happened yet",
-            )?,
-            now: live_edge,
-        }))?;
-        Ok(metrics)
     }
 
     /// Counts what was handed to a client.
@@ -135,6 +122,7 @@ impl Metrics {
 }
 
 /// A gauge that is computed when it is read.
+#[derive(Clone)]
 struct LiveEdge {
     gauge: IntGauge,
     now: Arc<dyn Fn() -> i64 + Send + Sync>,

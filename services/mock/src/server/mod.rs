@@ -65,9 +65,6 @@ pub enum ServerError {
     /// The simulator's settings.
     #[error("setting {0}")]
     Simulator(#[from] SimulatorError),
-    /// The metrics cannot be registered.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
     /// The listener failed.
     #[error("serving: {0}")]
     Io(#[from] std::io::Error),
@@ -136,7 +133,7 @@ pub async fn serve(
     let feed = Feed::new(simulator);
     let admin = Admin::default();
     let edge = feed.clone();
-    let metrics = Metrics::register(admin.registry(), Arc::new(move || edge.live_edge()))?;
+    let metrics = Metrics::register(&mut admin.metrics(), Arc::new(move || edge.live_edge()));
     supervision::report_server(listener.local_addr()?, admin.readiness(), &shutdown)?;
     tracing::info!(
         source = feed.simulator().source_name(),

@@ -21,12 +21,13 @@ use std::time::{Duration, Instant};
 
 use flight::admin::{Admin, Readiness};
 use flight::calendar::format_instant_ms;
+use flight::metrics::Registrar;
 use flight::shutdown::Shutdown;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::Registry;
 use serde::Serialize;
 
 use crate::error::{Fatal, SessionError};
-use crate::metrics::{Metrics, opts, register};
+use crate::metrics::{Metrics, ReplayMetrics};
 use crate::service::Context;
 use crate::session::now_ms;
 use crate::settings::Settings;
@@ -159,43 +160,6 @@ pub struct Replay {
     pub finished_at: Option<String>,
 }
 
-/// What is counted of replays.
-#[derive(Debug, Clone)]
-struct Counts {
-    events: IntCounter,
-    replays: IntCounterVec,
-    running: IntGauge,
-}
-
-impl Counts {
-    fn new(registry: &Registry) -> Self {
-        let counts = Self {
-            events: register(
-                registry,
-                IntCounter::with_opts(opts(
-                    "replay_events_total",
-                    "Events that replays have sent again",
-                )),
-            ),
-            replays: register(
-                registry,
-                IntCounterVec::new(opts("replays_total", "Replays that are over"), &["state"]),
-            ),
-            running: register(
-                registry,
-                IntGauge::with_opts(opts(
-                    "replays_running",
-                    "Replays that are sending or wait for their turn",
-                )),
-            ),
-        };
-        for state in ["done", "failed"] {
-            counts.replays.with_label_values(&[state]);
-        }
-        counts
-    }
-}
-
 /// The replays of one producer: one at a time, in the order in which they were asked for.
 #[derive(Clone)]
 pub struct Replays {
@@ -204,7 +168,7 @@ pub struct Replays {
 
 struct Shared {
     cx: Context,
-    counts: Counts,
+    metrics: ReplayMetrics,
     book: Mutex<Book>,
     changed: Condvar,
 }
@@ -242,7 +206,7 @@ impl Replays {
     pub fn start(settings: Settings, admin: &Admin, shutdown: Shutdown) -> Result<Self, Fatal> {
         let shared = Arc::new(Shared {
             cx: context(settings, shutdown)?,
-            counts: Counts::new(admin.registry()),
+            metrics: ReplayMetrics::new(&mut admin.metrics()),
             book: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -297,7 +261,7 @@ impl Replays {
                 book.replays.remove(oldest);
             }
         }
-        self.shared.counts.running.inc();
+        self.shared.metrics.running.inc();
         self.shared.changed.notify_all();
         Ok(replay)
     }
@@ -348,7 +312,7 @@ impl Shared {
             let sent = work::send(&self.cx, &range, |sent| {
                 let mut book = self.book();
                 if let Some(replay) = book.get_mut(&id) {
-                    self.counts.events.inc_by(sent.saturating_sub(replay.sent));
+                    self.metrics.events.inc_by(sent.saturating_sub(replay.sent));
                     replay.sent = sent;
                 }
             });
@@ -385,18 +349,18 @@ impl Shared {
             return;
         };
         replay.finished_at = Some(format_instant_ms(now_ms()));
-        self.counts.running.dec();
+        self.metrics.running.dec();
         let sent = replay.sent;
         match error {
             None => {
                 replay.state = State::Done;
-                self.counts.replays.with_label_values(&["done"]).inc();
+                self.metrics.replays.with_label_values(&["done"]).inc();
                 tracing::info!(replay = id, sent, "replay is done");
             }
             Some(error) => {
                 replay.state = State::Failed;
                 replay.error = Some(error.to_string());
-                self.counts.replays.with_label_values(&["failed"]).inc();
+                self.metrics.replays.with_label_values(&["failed"]).inc();
                 tracing::warn!(replay = id, sent, %error, "replay failed: what was sent of it does no harm, ask again");
             }
         }
@@ -424,7 +388,7 @@ pub fn once(
 
 /// What a replay works with: nothing that the live events' session tells of itself.
 fn context(settings: Settings, shutdown: Shutdown) -> Result<Context, Fatal> {
-    let unregistered = Metrics::new(&Registry::new());
+    let unregistered = Metrics::new(&mut Registrar::new(&Registry::new()));
     Context::new(
         Origin::Settings,
         settings,

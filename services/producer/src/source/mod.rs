@@ -101,6 +101,10 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// All that [`violation`](Self::violation) gives.
+    pub(crate) const VIOLATIONS: [&'static str; 5] =
+        ["ahead", "back", "frame", "protocol", "refused"];
+
     /// The metric label of a violation of the protocol.
     fn violation(&self) -> Option<&'static str> {
         match self {
@@ -410,6 +414,7 @@ fn check_sequence(expected: i64, found: i64) -> Result<(), SourceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flight::metrics::Registrar;
     use prometheus::Registry;
 
     fn reader(expected: i64, queue_kib: u32) -> (Reader, mpsc::Receiver<Batch>) {
@@ -425,7 +430,7 @@ mod tests {
             queue_kib,
             acknowledged,
             http: reqwest::Client::new(),
-            metrics: Metrics::new(&Registry::new()),
+            metrics: Metrics::new(&mut Registrar::new(&Registry::new())),
             readiness: Readiness::default(),
         };
         (reader, batches)

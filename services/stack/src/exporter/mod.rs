@@ -6,7 +6,7 @@
 //! the ledger of gaps, in which every check writes down how far it came.
 
 mod certificates;
-mod metrics;
+pub mod metrics;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ pub async fn run(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let shutdown = Shutdown::on_signals()?;
     let admin = Admin::default();
-    let metrics = Metrics::register(admin.registry())?;
+    let metrics = Metrics::register(&mut admin.metrics());
     admin.readiness().require("account");
     let listener = admin::bind("--listen", &schedule.listen).await?;
     let settings = VerifySettings {
@@ -167,13 +167,14 @@ impl Exporter {
             settings.checkpoint_topic.clone(),
         ];
         let ask = move |cluster: &Cluster| {
-            let ends = cluster.ends()?;
-            let lags = cluster.lags(&ends)?;
-            let bounds: Result<Vec<_>, _> = topics
+            let bounds = topics.iter().map(|topic| cluster.bounds_of(topic));
+            let bounds = bounds.collect::<Result<Vec<_>, _>>()?;
+            // The positions' are the first.
+            let ends = bounds[0]
                 .iter()
-                .map(|topic| Ok((topic.clone(), cluster.bounds_of(topic)?)))
-                .collect();
-            Ok((lags, bounds?))
+                .map(|(partition, _, end)| (*partition, *end));
+            let lags = cluster.lags(&ends.collect::<Vec<_>>())?;
+            Ok((lags, topics.clone().into_iter().zip(bounds)))
         };
         let (lags, topics) = Cluster::new(settings)?.blocking(ask).await?;
         for lag in lags {
@@ -209,10 +210,8 @@ impl Exporter {
             .ask::<(String, i64)>("the newest positions", &sql)
             .await?
         {
-            self.metrics
-                .newest_position
-                .with_label_values(&[source])
-                .set(at_ms as f64 / 1000.0);
+            let at = at_ms as f64 / 1000.0;
+            self.metrics.newest_position.set(&source, at);
         }
         Ok(())
     }
@@ -265,7 +264,7 @@ impl Exporter {
                 (&metrics.duplicated, duplicated as f64),
                 (&metrics.dead_letters, check.dead_letters as f64),
             ] {
-                gauge.with_label_values(&[source]).set(value);
+                gauge.set(source, value);
             }
         }
         metrics

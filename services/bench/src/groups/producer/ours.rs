@@ -99,7 +99,7 @@ pub fn produce(cluster: &Cluster<'_>, name: &str, events: &Arc<Events>) -> Resul
 }
 
 fn committed(admin: &Admin) -> u64 {
-    let families = admin.registry().gather();
+    let families = admin.gather();
     let family = families
         .iter()
         .find(|family| family.name() == "flight_producer_events_committed_total");
