@@ -9,6 +9,11 @@ from contrail_grafana.build import Sql, promql
 UID = "contrail-pipeline"
 # To be counted by the panel's own steps.
 STEP = "[$__rate_interval]"
+# By the ingester, as soon as a batch is acknowledged, and by the exporter, which asks ClickHouse: whoever knows more.
+AGE = (
+    "time() - max by (source)"
+    " (flight_ingester_newest_timestamp_seconds or contrail_newest_position_timestamp_seconds)"
+)
 
 
 def dashboard() -> models.Dashboard:
@@ -32,7 +37,7 @@ def dashboard() -> models.Dashboard:
             "Age of the newest position",
             "Seconds since the newest position in ClickHouse, of the source that is furthest behind.",
             units.Seconds,
-            promql(("max(time() - contrail_newest_position_timestamp_seconds)", "age")),
+            promql((f"max({AGE})", "age")),
             bad_above=60,
         ),
         build.number(
@@ -103,7 +108,7 @@ def dashboard() -> models.Dashboard:
         ),
         build.heat(
             "From the source until queryable",
-            "How old the oldest row of each batch was when it could be queried; the darker, the more batches.",
+            "How old each row was when it could be queried; the darker, the more rows.",
             units.Seconds,
             promql(
                 (f"sum by (le) (increase(flight_ingester_latency_seconds_bucket{STEP}))", "{{le}}"),
@@ -112,7 +117,7 @@ def dashboard() -> models.Dashboard:
         ),
         build.lines(
             "Latency",
-            "How old the oldest row of a batch was when it could be queried: half, nineteen of twenty, 99 of 100 batches.",
+            "How old rows were when they could be queried: half, nineteen of twenty, 99 of 100 rows.",
             units.Seconds,
             promql(
                 *(
@@ -131,7 +136,7 @@ def dashboard() -> models.Dashboard:
             "Age of the newest position by source",
             "Seconds since the newest position of each source in ClickHouse.",
             units.Seconds,
-            promql(("time() - contrail_newest_position_timestamp_seconds", "{{source}}")),
+            promql((AGE, "{{source}}")),
         ),
         build.lines(
             "Bytes from the source",
@@ -248,6 +253,21 @@ def dashboard() -> models.Dashboard:
                     f"sum(increase(flight_ingester_rows_supplied_total{STEP}))",
                     "rows supplied again",
                 ),
+            ),
+        ),
+        build.lines(
+            "Gaps among offsets that were read again",
+            "Gaps in a partition, longer than a transaction's marker, that the ingester read twice before it believed them.",
+            units.Short,
+            promql((f"sum(increase(flight_ingester_gaps_read_again_total{STEP}))", "gaps")),
+        ),
+        build.lines(
+            "Catching up after an outage",
+            "Events that were passed over in a long outage: those still to be sent, and those sent since, in a second.",
+            units.Short,
+            promql(
+                ("sum(flight_producer_catch_up_pending_events)", "to be sent"),
+                (f"sum(rate(flight_producer_catch_up_events_total{STEP}))", "events a second"),
             ),
         ),
         build.lines(
