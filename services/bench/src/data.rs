@@ -104,7 +104,7 @@ async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
     }
     let rows = batch.len();
     ensure!(rows < 1_000_000, "{rows} rows are more than one block");
-    let block = batch.take_block(u32::MAX);
+    let block = batch.block(u32::MAX);
     let mut insert = client
         .insert_formatted_with(sql)
         .with_timeouts(None, Some(Duration::from_secs(120)))
@@ -116,7 +116,6 @@ async fn insert(client: &Client, sql: &str, batch: &mut Batch) -> Result<()> {
         insert.send(piece.clone()).await?;
     }
     insert.end().await.context("inserting generated rows")?;
-    batch.restore(block);
     batch.clear();
     Ok(())
 }

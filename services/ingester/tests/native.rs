@@ -73,10 +73,9 @@ fn events(source: &str, count: i64, change: impl Fn(i64, &mut Position)) -> Vec<
 }
 
 impl Server {
-    fn insert(&self, batch: &mut Batch, token: &str) {
-        let block = batch.take_block(NEVER);
+    fn insert(&self, batch: &Batch, token: &str) {
+        let block = batch.block(NEVER);
         wait_for(self.store.insert(&block, token)).unwrap();
-        batch.restore(block);
     }
 
     fn assert_rows(&self, source: &str, expected: &[Identified]) {
@@ -103,7 +102,7 @@ fn every_column_comes_back_with_nulls_and_at_its_bounds() {
         p.track = (n % 7 > 0).then_some([0.0, 360.0][(n % 2) as usize]);
         p.on_ground = [None, Some(true), Some(false)][(n % 3) as usize];
     });
-    server.insert(&mut batch(&expected), "native-bounds");
+    server.insert(&batch(&expected), "native-bounds");
     server.assert_rows("native-bounds", &expected);
 }
 
@@ -115,7 +114,7 @@ fn the_first_and_the_last_day_of_the_table_come_back() {
     for (event, timestamp) in expected.iter_mut().zip([0, 1, last - 1, last]) {
         event.position.timestamp = timestamp;
     }
-    server.insert(&mut batch(&expected), "native-days");
+    server.insert(&batch(&expected), "native-days");
     server.assert_rows("native-days", &expected);
 }
 
@@ -130,7 +129,7 @@ fn dictionaries_of_every_width_come_back() {
             p.flight_id = format!("F{n}");
             p.icao24 = (n > 0).then(|| format!("{n:06x}"));
         });
-        server.insert(&mut batch(&expected), &source);
+        server.insert(&batch(&expected), &source);
         server.assert_rows(&source, &expected);
     }
 }
@@ -161,35 +160,35 @@ fn any_part_of_a_batch_can_be_inserted_and_the_batch_used_again() {
         };
         rows.push(&record, false);
     }
-    server.insert(&mut rows, "native-parts-2");
+    server.insert(&rows, "native-parts-2");
     server.assert_rows("native-parts-2", &other);
 }
 
 #[test]
 fn a_block_without_rows_adds_none_and_a_full_one_is_one_part() {
     let server = server();
-    let mut none = batch(&events("native-none", 3, |_, _| ()));
+    let none = batch(&events("native-none", 3, |_, _| ()));
     let empty = none.block_of(&[], NEVER);
     wait_for(server.store.insert(&empty, "native-none")).unwrap();
     server.assert_rows("native-none", &[]);
 
     let count = Settings::default().batch.max_rows as i64;
-    let mut full = batch(&events("native-full", count, |_, _| ()));
-    server.insert(&mut full, "native-full");
+    let full = batch(&events("native-full", count, |_, _| ()));
+    server.insert(&full, "native-full");
     let parts = "SELECT count(), uniqExact(_part) FROM flight_data.flight_positions \
                  WHERE source = 'native-full'";
     // One block under the token: the second time adds nothing.
     let found = table::ask(&server.stack, parts).unwrap();
     assert_eq!(found, format!("{count}\t1"));
-    server.insert(&mut full, "native-full");
+    server.insert(&full, "native-full");
     assert_eq!(table::count(&server.stack, "native-full"), count as usize);
 }
 
 #[test]
 fn a_block_that_is_late_is_refused_whole() {
     let server = server();
-    let mut rows = batch(&events("native-late", 10, |_, _| ()));
-    let late = rows.take_block(1);
+    let rows = batch(&events("native-late", 10, |_, _| ()));
+    let late = rows.block(1);
     let refused = wait_for(server.store.insert(&late, "native-late")).unwrap_err();
     assert!(
         matches!(&refused, StoreError::Refused { message, .. } if message.contains("deadline")),

@@ -9,8 +9,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use super::column::{Column, Pieces, varint};
 use super::indexes::Indexes;
-use super::native::varint;
 
 /// `SharedDictionariesWithAdditionalKeys`, the only version there is.
 const KEYS_VERSION: u64 = 1;
@@ -42,16 +42,14 @@ impl Dictionary {
             hasher: RandomState::default(),
             indexes: Indexes::default(),
         };
-        dictionary.clear();
+        dictionary.forget_keys();
         dictionary
     }
 
-    /// Empties the column and keeps its memory.
-    pub fn clear(&mut self) {
+    fn forget_keys(&mut self) {
         self.keys.clear();
         self.texts.clear();
         self.by_text.clear();
-        self.indexes.clear();
         if self.nullable {
             // Key 0 has a place and no text.
             self.keys.push(0);
@@ -67,6 +65,12 @@ impl Dictionary {
     /// Bytes of all keys.
     pub fn key_bytes(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Bytes that a row's index takes.
+    #[inline]
+    pub fn row_bytes(&self) -> usize {
+        self.indexes.row_bytes()
     }
 
     /// The value with an index.
@@ -145,67 +149,63 @@ impl Dictionary {
         for (place, key) in keys.iter().enumerate() {
             rank[*key as usize] = place as u32;
         }
-        if self
-            .indexes
-            .iter()
-            .is_sorted_by_key(|index| rank[index as usize])
-        {
+        let mut before = 0;
+        let is_sorted = self.indexes.all(|index| {
+            let rank = rank[index as usize];
+            std::mem::replace(&mut before, rank) <= rank
+        });
+        if is_sorted {
             return None;
         }
         // Where the rows of each text begin: what the texts before it have.
         let mut begins = vec![0u32; keys.len()];
-        for index in self.indexes.iter() {
+        self.indexes.all(|index| {
             begins[rank[index as usize] as usize] += 1;
-        }
+            true
+        });
         let mut total = 0;
         for begin in &mut begins {
             total += std::mem::replace(begin, total);
         }
         let mut order = vec![0u32; self.indexes.len()];
-        for (row, index) in self.indexes.iter().enumerate() {
+        let mut row = 0;
+        self.indexes.all(|index| {
             let place = &mut begins[rank[index as usize] as usize];
-            order[*place as usize] = row as u32;
+            order[*place as usize] = row;
             *place += 1;
-        }
+            row += 1;
+            true
+        });
         Some(order)
     }
+}
 
-    /// Puts the rows into an order: at each place stands where the row was.
-    pub fn reorder(&mut self, order: &[u32]) {
+impl Column for Dictionary {
+    fn next_chunk(&mut self) {
+        self.indexes.next_chunk();
+    }
+
+    fn reorder(&mut self, order: &[u32]) {
         self.indexes.reorder(order);
     }
 
-    /// The column of these rows, as the Native format has it.
-    pub fn write(&self, rows: impl ExactSizeIterator<Item = u32>, out: &mut Vec<u8>) {
-        let words = |out: &mut Vec<u8>, word: u64| out.extend_from_slice(&word.to_le_bytes());
-        if rows.len() == 0 {
+    fn write(&self, chosen: Option<&[usize]>, out: &mut Pieces) {
+        let rows = chosen.map_or(self.indexes.len(), <[usize]>::len);
+        if rows == 0 {
             return;
         }
-        let width = match self.len() {
-            0..=0x100 => 0,
-            0x101..=0x1_0000 => 1,
-            _ => 2,
-        };
-        words(out, KEYS_VERSION);
-        words(out, HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | width);
-        words(out, self.len() as u64);
-        out.extend_from_slice(&self.keys);
-        words(out, rows.len() as u64);
-        match width {
-            0 => out.extend(rows.map(|index| index as u8)),
-            1 => rows.for_each(|index| out.extend_from_slice(&(index as u16).to_le_bytes())),
-            _ => rows.for_each(|index| out.extend_from_slice(&index.to_le_bytes())),
-        }
+        let width = self.row_bytes().trailing_zeros();
+        out.word(KEYS_VERSION);
+        out.word(HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | u64::from(width));
+        out.word(self.len() as u64);
+        out.copy(&self.keys);
+        out.word(rows as u64);
+        self.indexes.write(chosen, out);
     }
 
-    /// The indexes of all rows.
-    pub fn indexes(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.indexes.iter()
-    }
-
-    /// Bytes that a row's index takes in memory.
-    pub fn row_bytes(&self) -> usize {
-        self.indexes.width()
+    fn clear(&mut self) {
+        self.forget_keys();
+        self.indexes.clear();
     }
 }
 
@@ -214,8 +214,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn indexes(dictionary: &Dictionary) -> Vec<u32> {
+        let rows = 0..dictionary.indexes.len();
+        rows.map(|row| dictionary.index(row)).collect()
+    }
+
     fn texts(dictionary: &Dictionary) -> Vec<String> {
-        let rows = dictionary.indexes();
+        let rows = indexes(dictionary).into_iter();
         rows.map(|index| dictionary.text(index).to_owned())
             .collect()
     }
@@ -228,7 +233,7 @@ mod tests {
         assert_eq!(column.push("a", 2), 1);
         column.push_null();
         assert_eq!(column.push("", 0), 3, "the empty text is not null");
-        assert!(column.indexes().eq([1, 2, 1, 0, 3]));
+        assert_eq!(indexes(&column), [1, 2, 1, 0, 3]);
         column.clear();
         assert_eq!(column.push("b", 2), 1);
         assert_eq!(texts(&column), ["b"]);
@@ -236,13 +241,14 @@ mod tests {
 
     #[test]
     fn indexes_are_as_wide_as_the_number_of_keys_needs() {
-        for (keys, width, bytes) in [(256, 0, 1), (257, 1, 2), (65_536, 1, 2), (65_537, 2, 4)] {
+        for (keys, width, bytes) in [(1, 1, 2), (65_536, 1, 2), (65_537, 2, 4)] {
             let mut column = Dictionary::new(false);
             (0..keys).for_each(|n| {
                 column.push(&n.to_string(), 0);
             });
-            let mut out = Vec::new();
-            column.write(column.indexes(), &mut out);
+            let mut out = Pieces::default();
+            column.write(None, &mut out);
+            let out = out.finish().concat();
             assert_eq!(out[8], width, "{keys} keys");
             let head = 4 * 8 + column.key_bytes();
             assert_eq!(out.len(), head + keys * bytes);

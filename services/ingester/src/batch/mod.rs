@@ -1,6 +1,7 @@
 //! The rows of one range of one partition, encoded as they will be inserted, with the identity of
 //! each, so that any part of them can be inserted again.
 
+mod column;
 mod dictionary;
 mod indexes;
 mod native;
@@ -17,9 +18,6 @@ const MAX_DAYS: usize = 50;
 const DAY_MS: i64 = 86_400_000;
 /// Most different sources in one batch.
 const MAX_SOURCES: usize = 10_000;
-
-/// An empty batch keeps the memory of so many rows.
-const SMALL_ROWS: usize = 16_384;
 
 /// Identity of an event: an index for [`Batch::source`], and the offset in that source.
 pub type Identity = (u32, i64);
@@ -117,7 +115,7 @@ impl Batch {
         self.columns.source().text(index)
     }
 
-    /// All rows. Not while a [`Block`] of all of them is out.
+    /// All rows.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let mut revisits = self.revisits.iter().copied().peekable();
         (0..self.len()).map(move |row| Row {
@@ -165,34 +163,22 @@ impl Batch {
         }
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch. The memory of a large one is given back.
     pub fn clear(&mut self) {
         self.columns.clear();
         self.revisits.clear();
         self.days.clear();
     }
 
-    /// Gives the memory of an empty batch back, if it is much.
-    pub fn release(&mut self) {
-        if self.is_empty() && self.columns.row_capacity() > SMALL_ROWS {
-            *self = Self::default();
-        }
-    }
-
-    /// Takes all rows out as a block, without a copy, with the deadline of the insert that they are
-    /// about to be part of, in seconds since the epoch. [`restore`](Self::restore) puts them back.
-    pub fn take_block(&mut self, deadline: u32) -> Block {
-        self.columns.take(deadline)
-    }
-
-    /// Puts back what [`take_block`](Self::take_block) took.
-    pub fn restore(&mut self, block: Block) {
-        self.columns.restore(block);
+    /// All rows as a block, with the deadline of the insert that they are about to be part of, in seconds
+    /// since the epoch. Most of it is the batch's own memory, and no copy.
+    pub fn block(&self, deadline: u32) -> Block {
+        self.columns.block(None, deadline)
     }
 
     /// A copy of some rows as a block, with their insert's deadline.
-    pub fn block_of(&mut self, rows: &[usize], deadline: u32) -> Block {
-        self.columns.copy(rows, deadline)
+    pub fn block_of(&self, rows: &[usize], deadline: u32) -> Block {
+        self.columns.block(Some(rows), deadline)
     }
 
     /// Which rows to insert, given which of the looked-up identities are in the tables. Of rows with
@@ -315,27 +301,32 @@ mod tests {
     }
 
     #[test]
-    fn all_rows_are_the_same_block_copied_or_taken() {
-        let mut batch = batch(&[(1, false), (2, true), (3, false)]);
-        let copied = bytes(&batch.block_of(&[0, 1, 2], 7));
-        let block = batch.take_block(7);
-        assert_eq!(bytes(&block), copied);
-        assert_eq!(block.bytes(), copied.len());
-        batch.restore(block);
-        let identities: Vec<_> = batch.rows().map(|row| row.identity).collect();
-        assert_eq!(identities, [(0, 1), (0, 2), (0, 3)]);
-        assert_ne!(bytes(&batch.take_block(8)), copied, "the deadline is in it");
+    fn all_rows_are_the_same_block_copied_or_shared() {
+        for rows in [0, 3, 40_000] {
+            let rows: Vec<_> = (0..rows).map(|offset| (offset, offset == 2)).collect();
+            let all: Vec<usize> = (0..rows.len()).collect();
+            let batch = batch(&rows);
+            let copied = bytes(&batch.block_of(&all, 7));
+            let block = batch.block(7);
+            assert_eq!(bytes(&block), copied);
+            assert_eq!(block.bytes(), copied.len());
+            let is_other = bytes(&batch.block(8)) != copied;
+            assert_eq!(is_other, !rows.is_empty(), "the deadline is in it");
+        }
     }
 
     #[test]
     fn a_cleared_batch_is_as_a_new_one() {
-        let mut used = batch(&[(1, true), (2, true)]);
-        used.clear();
-        assert!(used.is_empty() && !used.has_revisits() && used.newest_ms().is_empty());
-        used.push(&record(5, 3), false);
-        let mut new = Batch::default();
-        new.push(&record(5, 3), false);
-        assert_eq!(bytes(&used.take_block(1)), bytes(&new.take_block(1)));
+        for rows in [2, 40_000] {
+            let rows: Vec<_> = (0..rows).map(|offset| (offset, true)).collect();
+            let mut used = batch(&rows);
+            used.clear();
+            assert!(used.is_empty() && !used.has_revisits() && used.newest_ms().is_empty());
+            used.push(&record(5, 3), false);
+            let mut new = Batch::default();
+            new.push(&record(5, 3), false);
+            assert_eq!(bytes(&used.block(1)), bytes(&new.block(1)));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use flight::avro::Record;
 
+use super::column::{CHUNK_ROWS, Column, Numbers, Optional, Pieces};
 use super::dictionary::Dictionary;
 
 /// The columns of a block, in their order, with their types.
@@ -25,80 +26,26 @@ pub const INSERT_COLUMNS: [(&str, &str); 15] = [
     ("on_ground", "Nullable(Bool)"),
 ];
 
-/// Bytes of a row in columns of numbers, as they wait.
-const ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 8 + 5 + 5 + 2;
+/// Columns that come from the records: all but the deadline.
+const STORED: usize = INSERT_COLUMNS.len() - 1;
 
-/// Columns of numbers in a block, those that say what is null among them.
-const NUMBERS: usize = 12;
+/// Bytes of a row in columns of numbers.
+const NUMBER_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 8 + 5 + 5 + 2;
 
 /// An encoded block, in pieces that are sent one after another.
 #[derive(Debug, Clone, Default)]
-pub struct Block {
-    /// What stands before each piece of numbers: names and types, and the columns of strings. The last
-    /// column is one of numbers.
-    before: [Bytes; NUMBERS],
-    numbers: [Bytes; NUMBERS],
-}
+pub struct Block(Vec<Bytes>);
 
 impl Block {
-    /// The pieces, in their order. Some are empty.
+    /// The pieces, in their order.
     pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        let pairs = self.before.iter().zip(&self.numbers);
-        pairs.flat_map(|(before, numbers)| [before, numbers])
+        self.0.iter()
     }
 
     /// Bytes of all pieces.
     pub fn bytes(&self) -> usize {
-        self.pieces().map(Bytes::len).sum()
+        self.0.iter().map(Bytes::len).sum()
     }
-}
-
-/// A column of numbers, all of one width, little-endian.
-#[derive(Debug)]
-struct Numbers<const WIDTH: usize>(Vec<u8>);
-
-impl<const WIDTH: usize> Numbers<WIDTH> {
-    fn push(&mut self, number: [u8; WIDTH]) {
-        self.0.extend_from_slice(&number);
-    }
-
-    fn at(&self, row: usize) -> [u8; WIDTH] {
-        let mut number = [0; WIDTH];
-        number.copy_from_slice(&self.0[row * WIDTH..][..WIDTH]);
-        number
-    }
-}
-
-impl<const WIDTH: usize> Default for Numbers<WIDTH> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-/// A column of numbers some of which are absent: a byte each that says whether it is, and the numbers.
-#[derive(Debug, Default)]
-struct Optional<const WIDTH: usize> {
-    nulls: Numbers<1>,
-    numbers: Numbers<WIDTH>,
-}
-
-impl<const WIDTH: usize> Optional<WIDTH> {
-    fn push(&mut self, number: Option<[u8; WIDTH]>) {
-        self.nulls.push([u8::from(number.is_none())]);
-        self.numbers.push(number.unwrap_or([0; WIDTH]));
-    }
-}
-
-/// Puts numbers into an order: at each place stands where the number was. `spare` is memory to use.
-fn gather<const WIDTH: usize>(column: &mut Vec<u8>, order: &[u32], spare: &mut Vec<u8>) {
-    let (numbers, _) = column.as_chunks::<WIDTH>();
-    spare.clear();
-    // As much as the column had: it will fill up again.
-    spare.reserve(column.capacity());
-    for row in order {
-        spare.extend_from_slice(&numbers[*row as usize]);
-    }
-    std::mem::swap(column, spare);
 }
 
 /// What the strings of one flight usually are: where its last row had them.
@@ -164,6 +111,11 @@ impl Columns {
     /// Appends a row.
     pub fn push(&mut self, record: &Record<'_>) {
         let p = &record.position;
+        if self.rows > 0 && self.rows.is_multiple_of(CHUNK_ROWS) {
+            for column in self.columns_mut() {
+                column.next_chunk();
+            }
+        }
         self.rows += 1;
         self.last_source = self.source.push(record.source, self.last_source);
         self.source_offset.push(record.source_offset.to_le_bytes());
@@ -212,26 +164,56 @@ impl Columns {
         self.rows
     }
 
-    /// Number of rows for which there is memory.
-    pub fn row_capacity(&self) -> usize {
-        self.altitude.0.capacity() / size_of::<i32>()
-    }
-
     /// Memory that the rows take, about.
     pub fn bytes(&self) -> usize {
-        let names = self.dictionaries();
-        let indexes: usize = names.iter().map(|names| names.row_bytes()).sum();
-        let keys: usize = names.iter().map(|names| names.key_bytes()).sum();
-        self.rows * (ROW_BYTES + indexes) + keys
-    }
-
-    fn dictionaries(&self) -> [&Dictionary; 5] {
-        [
+        let names = [
             &self.source,
             &self.flight_id,
             &self.callsign,
             &self.icao24,
             &self.squawk,
+        ];
+        let indexes: usize = names.iter().map(|names| names.row_bytes()).sum();
+        let keys: usize = names.iter().map(|names| names.key_bytes()).sum();
+        self.rows * (NUMBER_BYTES + indexes) + keys
+    }
+
+    /// The columns, in the order in which they are sent.
+    fn columns(&self) -> [&dyn Column; STORED] {
+        [
+            &self.source,
+            &self.source_offset,
+            &self.flight_id,
+            &self.callsign,
+            &self.longitude,
+            &self.latitude,
+            &self.altitude,
+            &self.gspeed,
+            &self.timestamp,
+            &self.icao24,
+            &self.track,
+            &self.vertical_rate,
+            &self.squawk,
+            &self.on_ground,
+        ]
+    }
+
+    fn columns_mut(&mut self) -> [&mut dyn Column; STORED] {
+        [
+            &mut self.source,
+            &mut self.source_offset,
+            &mut self.flight_id,
+            &mut self.callsign,
+            &mut self.longitude,
+            &mut self.latitude,
+            &mut self.altitude,
+            &mut self.gspeed,
+            &mut self.timestamp,
+            &mut self.icao24,
+            &mut self.track,
+            &mut self.vertical_rate,
+            &mut self.squawk,
+            &mut self.on_ground,
         ]
     }
 
@@ -250,158 +232,54 @@ impl Columns {
         i64::from_le_bytes(self.timestamp.at(row))
     }
 
-    /// Empties all columns and keeps their memory.
+    /// Empties all columns. A chunk of memory is kept, and what more a large batch had is given back.
     pub fn clear(&mut self) {
-        self.rows = 0;
-        for dictionary in [
-            &mut self.source,
-            &mut self.flight_id,
-            &mut self.callsign,
-            &mut self.icao24,
-            &mut self.squawk,
-        ] {
-            dictionary.clear();
+        if self.rows > CHUNK_ROWS {
+            *self = Self::default();
+            return;
         }
-        self.numbers()
-            .into_iter()
-            .for_each(|(column, _)| column.clear());
+        self.rows = 0;
+        for column in self.columns_mut() {
+            column.clear();
+        }
         self.guesses.clear();
         (self.last_source, self.last_flight) = (0, 0);
-    }
-
-    /// The memory of all columns of numbers, in the order in which they are sent, with their widths.
-    fn numbers(&mut self) -> [(&mut Vec<u8>, usize); NUMBERS] {
-        [
-            (&mut self.source_offset.0, 8),
-            (&mut self.longitude.0, 8),
-            (&mut self.latitude.0, 8),
-            (&mut self.altitude.0, 4),
-            (&mut self.gspeed.0, 4),
-            (&mut self.timestamp.0, 8),
-            (&mut self.track.nulls.0, 1),
-            (&mut self.track.numbers.0, 4),
-            (&mut self.vertical_rate.nulls.0, 1),
-            (&mut self.vertical_rate.numbers.0, 4),
-            (&mut self.on_ground.nulls.0, 1),
-            (&mut self.on_ground.numbers.0, 1),
-        ]
     }
 
     /// Puts the rows into the order of their callsigns; rows of one callsign stay in theirs. Gives where
     /// each row was, or nothing if none has moved.
     pub fn sort_by_callsign(&mut self) -> Option<Vec<u32>> {
         let order = self.callsign.order()?;
-        let mut numbers = Vec::new();
-        for (column, width) in self.numbers() {
-            match width {
-                1 => gather::<1>(column, &order, &mut numbers),
-                4 => gather::<4>(column, &order, &mut numbers),
-                _ => gather::<8>(column, &order, &mut numbers),
-            }
-        }
-        for dictionary in [
-            &mut self.source,
-            &mut self.flight_id,
-            &mut self.callsign,
-            &mut self.icao24,
-            &mut self.squawk,
-        ] {
-            dictionary.reorder(&order);
+        for column in self.columns_mut() {
+            column.reorder(&order);
         }
         Some(order)
     }
 
-    /// All rows as a block, without a copy of the numbers: they are in the block until
-    /// [`restore`](Self::restore) brings them back.
-    pub fn take(&mut self, deadline: u32) -> Block {
-        Block {
-            before: self.between(self.rows, None, deadline),
-            numbers: self
-                .numbers()
-                .map(|(column, _)| Bytes::from(std::mem::take(column))),
+    /// The rows that are `chosen`, or all, as a block with the deadline of its insert.
+    pub fn block(&self, chosen: Option<&[usize]>, deadline: u32) -> Block {
+        let rows = chosen.map_or(self.rows, <[usize]>::len);
+        let mut out = Pieces::default();
+        out.varint(INSERT_COLUMNS.len() as u64);
+        out.varint(rows as u64);
+        let [(name, kind), stored @ ..] = &INSERT_COLUMNS;
+        out.text(name);
+        out.text(kind);
+        repeat(deadline, rows, &mut out);
+        for ((name, kind), column) in stored.iter().zip(self.columns()) {
+            out.text(name);
+            out.text(kind);
+            column.write(chosen, &mut out);
         }
-    }
-
-    /// Takes the numbers back from a block; without a copy, if nobody else holds it.
-    pub fn restore(&mut self, block: Block) {
-        for ((column, _), numbers) in self.numbers().into_iter().zip(block.numbers) {
-            *column = numbers.into();
-        }
-    }
-
-    /// A block of some rows.
-    pub fn copy(&mut self, rows: &[usize], deadline: u32) -> Block {
-        Block {
-            before: self.between(rows.len(), Some(rows), deadline),
-            numbers: self.numbers().map(|(column, width)| {
-                let mut copy = Vec::with_capacity(rows.len() * width);
-                for row in rows {
-                    copy.extend_from_slice(&column[row * width..][..width]);
-                }
-                Bytes::from(copy)
-            }),
-        }
-    }
-
-    /// What a block of `rows` rows, those that are `chosen` or all, has before each piece of numbers.
-    fn between(&self, rows: usize, chosen: Option<&[usize]>, deadline: u32) -> [Bytes; NUMBERS] {
-        let dictionary = |out: &mut Vec<u8>, column: &Dictionary| match chosen {
-            None => column.write(column.indexes(), out),
-            Some(rows) => column.write(rows.iter().map(|row| column.index(*row)), out),
-        };
-        let mut before = [const { Bytes::new() }; NUMBERS];
-        let mut piece = before.iter_mut();
-        let mut out = Vec::new();
-        varint(INSERT_COLUMNS.len() as u64, &mut out);
-        varint(rows as u64, &mut out);
-        for (name, kind) in INSERT_COLUMNS {
-            text(name, &mut out);
-            text(kind, &mut out);
-            match name {
-                "insert_deadline" => {
-                    out.reserve(rows * size_of_val(&deadline));
-                    out.extend(std::iter::repeat_n(deadline.to_le_bytes(), rows).flatten());
-                }
-                "source" => dictionary(&mut out, &self.source),
-                "flight_id" => dictionary(&mut out, &self.flight_id),
-                "callsign" => dictionary(&mut out, &self.callsign),
-                "icao24" => dictionary(&mut out, &self.icao24),
-                "squawk" => dictionary(&mut out, &self.squawk),
-                _ => {
-                    // What is null, if anything may be, is a piece of its own before the numbers.
-                    let pieces = if kind.starts_with("Nullable") { 2 } else { 1 };
-                    for piece in piece.by_ref().take(pieces) {
-                        *piece = std::mem::take(&mut out).into();
-                    }
-                }
-            }
-        }
-        before
+        Block(out.finish())
     }
 }
 
-fn text(text: &str, out: &mut Vec<u8>) {
-    varint(text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Appends a number as LEB128.
-pub(super) fn varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_are_leb128() {
-        let mut out = Vec::new();
-        text(&"x".repeat(300), &mut out);
-        assert_eq!(out[..3], [0xac, 0x02, b'x']);
+/// Appends one number for each row.
+fn repeat(number: u32, rows: usize, out: &mut Pieces) {
+    const WIDTH: usize = size_of::<u32>();
+    let chunk: Bytes = number.to_le_bytes().repeat(rows.min(CHUNK_ROWS)).into();
+    for begin in (0..rows).step_by(CHUNK_ROWS) {
+        out.share(&chunk.slice(..(rows - begin).min(CHUNK_ROWS) * WIDTH));
     }
 }

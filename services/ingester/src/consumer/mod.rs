@@ -38,14 +38,13 @@ const JOIN: Duration = Duration::from_millis(5);
 /// How records are fetched; the operator may choose otherwise (`kafka.properties`).
 ///
 /// Memory: for each partition at most so many kilobytes wait in its queue, and one answer of the broker, which
-/// is compressed. The client keeps some 400 bytes for each record beside its own, so the answers of six
-/// partitions are the largest part of the process. It looks at a queue that was full
-/// again after `fetch.queue.backoff.ms`, by default a second.
+/// is compressed. The client keeps some 400 bytes for each record beside its own. It looks at a queue that was
+/// full again after `fetch.queue.backoff.ms`, by default a second.
 const FETCHING: [(&str, &str); 5] = [
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "512"),
     ("queued.min.messages", "1000"),
-    ("fetch.message.max.bytes", "393216"),
+    ("fetch.message.max.bytes", "786432"),
     ("fetch.queue.backoff.ms", "20"),
 ];
 

@@ -312,8 +312,6 @@ impl Partition {
 
     /// Closes what is open while nothing comes.
     fn rest(&mut self, end: Option<i64>) -> Result<(), IngestError> {
-        // A backlog's batches are large: nothing needs their memory now.
-        self.batch.release();
         // Transaction markers have offsets too: without this, an idle partition would show a lag for
         // ever.
         if let Some(offset) = end

@@ -63,8 +63,6 @@ impl Partition {
         self.next = last + 1;
         self.closed_at = None;
         self.forget_batch();
-        // Others may need a large batch's memory sooner than we do.
-        self.batch.release();
         Ok(())
     }
 
@@ -223,7 +221,7 @@ impl Partition {
         loop {
             let deadline = deadline(now_ms());
             let block = match rows {
-                Rows::All => self.batch.take_block(deadline),
+                Rows::All => self.batch.block(deadline),
                 Rows::Some(rows) => self.batch.block_of(rows, deadline),
             };
             let (shared, stop) = (&self.shared, &self.stop);
@@ -236,9 +234,6 @@ impl Partition {
                     answer = shared.store.insert(&block, token) => Some(answer),
                 }
             });
-            if matches!(rows, Rows::All) {
-                self.batch.restore(block);
-            }
             let shared = &self.shared;
             let error = match answer {
                 None => return Err(IngestError::Revoked),

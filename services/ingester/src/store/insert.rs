@@ -2,16 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use clickhouse::error::Error as ClientError;
 
 use super::{POSITIONS, Store, StoreError};
 use crate::batch::{Block, INSERT_COLUMNS};
-
-/// Most bytes handed to the connection at once.
-const CHUNK_BYTES: usize = 1 << 20;
-/// Pieces below this size go together with their neighbours.
-const SMALL_BYTES: usize = 64 << 10;
 
 /// The insert statement. The first of its columns is the deadline after which the server refuses it.
 pub(super) fn statement() -> String {
@@ -47,23 +41,10 @@ impl Store {
             .with_setting("max_insert_threads", "1")
             .with_setting("max_execution_time", seconds.to_string());
         let sent = async {
-            let mut small = BytesMut::new();
             for piece in block.pieces() {
-                if piece.len() < SMALL_BYTES {
-                    small.extend_from_slice(piece);
-                    continue;
-                }
-                if !small.is_empty() {
-                    insert.send(small.split().freeze()).await?;
-                }
-                for start in (0..piece.len()).step_by(CHUNK_BYTES) {
-                    let end = (start + CHUNK_BYTES).min(piece.len());
-                    insert.send(piece.slice(start..end)).await?;
-                    flight::failpoint!("ingester::in-the-body");
-                }
+                insert.send(piece.clone()).await?;
+                flight::failpoint!("ingester::in-the-body");
             }
-            insert.send(small.freeze()).await?;
-            flight::failpoint!("ingester::in-the-body");
             insert.end().await
         };
         sent.await

@@ -60,7 +60,7 @@ pub fn consume(stack: &Stack, backlog: &Backlog, work: Work) -> Result<Run> {
         let queue = ConsumerQueue::of(&consumer);
         let mut taken = 0;
         while taken < backlog.records {
-            taken += queue.take(|payload, timestamp_ms| {
+            taken += queue.take(backlog.records - taken, |payload, timestamp_ms| {
                 if work == Work::Nothing {
                     return Ok(());
                 }
@@ -86,12 +86,18 @@ impl ConsumerQueue {
         Self(unsafe { ffi::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) })
     }
 
-    /// Hands out what is there, value and time of each record, and gives their number.
-    fn take(&self, mut each: impl FnMut(&[u8], Option<i64>) -> Result<()>) -> Result<u64> {
+    /// Hands out the next records, of which `left` are to come, value and time of each, and gives their
+    /// number. librdkafka waits until there are as many as it was asked for.
+    fn take(
+        &self,
+        left: u64,
+        mut each: impl FnMut(&[u8], Option<i64>) -> Result<()>,
+    ) -> Result<u64> {
         let mut messages = [std::ptr::null_mut(); 4096];
+        let wanted = messages.len().min(left as usize);
         // SAFETY: the queue lives, and there is room for as many messages as it says.
         let count = unsafe {
-            ffi::rd_kafka_consume_batch_queue(self.0, 10_000, messages.as_mut_ptr(), messages.len())
+            ffi::rd_kafka_consume_batch_queue(self.0, 10_000, messages.as_mut_ptr(), wanted)
         };
         ensure!(count > 0, "the topic ended early");
         let (mut records, mut outcome) = (0, Ok(()));
@@ -143,7 +149,7 @@ pub async fn insert(stack: &Stack, backlog: &Backlog) -> Result<Run> {
             };
             batch.push(&record, false);
         }
-        blocks.push(batch.take_block(u32::MAX));
+        blocks.push(batch.block(u32::MAX));
     }
     let store = Store::new(&ClickhouseSettings {
         url: stack.url(Clickhouse),
