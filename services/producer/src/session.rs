@@ -217,7 +217,11 @@ impl Writer<'_> {
             cx.readiness.beat();
             match self.wait(&mut feed) {
                 Next::Batch(batch) => match self.passes_over(&batch)? {
-                    Some(live_edge) => feed = self.go_live(live_edge)?,
+                    Some(live_edge) => {
+                        // Of two feeds only the one that follows has something to say of the source.
+                        drop(feed);
+                        feed = self.go_live(live_edge)?;
+                    }
                     None => self.produce(&batch)?,
                 },
                 Next::Missed(batch) => self.produce_missed(&batch)?,

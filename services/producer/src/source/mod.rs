@@ -10,7 +10,7 @@ mod websocket;
 
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flight::admin::Readiness;
@@ -177,12 +177,44 @@ async fn describe(
     })
 }
 
+/// What a feed says of its source, as long as there is the feed: its task may run on for a moment, and find
+/// that nobody reads what it has. That word would stand for ever against the one of the feed that follows.
+#[derive(Debug, Clone)]
+struct Voice {
+    readiness: Readiness,
+    is_silent: Arc<Mutex<bool>>,
+}
+
+impl Voice {
+    fn new(readiness: Readiness) -> Self {
+        Self {
+            readiness,
+            is_silent: Arc::default(),
+        }
+    }
+
+    /// Says whether the source is there, and if not, why.
+    fn tell(&self, state: Result<(), String>) {
+        let is_silent = self.is_silent.lock();
+        if !*is_silent.unwrap_or_else(PoisonError::into_inner) {
+            self.readiness.set("source", state);
+        }
+    }
+
+    /// Nothing is told after this.
+    fn silence(&self) {
+        let is_silent = self.is_silent.lock();
+        *is_silent.unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
 /// The reading task, and its queue.
 #[derive(Debug)]
 pub(crate) struct Feed {
     batches: mpsc::Receiver<Batch>,
     committed: watch::Sender<i64>,
     task: JoinHandle<SourceError>,
+    voice: Voice,
 }
 
 impl Feed {
@@ -241,6 +273,7 @@ impl Feed {
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let (committed, acknowledged) = watch::channel(from);
         let queue_kib = cx.settings.memory.source_queue_kib;
+        let voice = Voice::new(readiness);
         let reader = Reader {
             origin: cx.origin.clone(),
             settings,
@@ -252,12 +285,13 @@ impl Feed {
             acknowledged,
             http: cx.http.clone(),
             metrics,
-            readiness,
+            voice: voice.clone(),
         };
         Self {
             batches,
             committed,
             task: tokio::spawn(reader.run()),
+            voice,
         }
     }
 
@@ -287,6 +321,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        self.voice.silence();
         self.task.abort();
     }
 }
@@ -304,7 +339,7 @@ struct Reader {
     acknowledged: watch::Receiver<i64>,
     http: reqwest::Client,
     metrics: Metrics,
-    readiness: Readiness,
+    voice: Voice,
 }
 
 impl Reader {
@@ -331,7 +366,7 @@ impl Reader {
                     .with_label_values(&[kind])
                     .inc();
             }
-            self.readiness.set("source", Err(error.to_string()));
+            self.voice.tell(Err(error.to_string()));
             if matches!(error, SourceError::Changed { .. }) {
                 return error;
             }
@@ -361,7 +396,7 @@ impl Reader {
     }
 
     fn connected(&self) {
-        self.readiness.set("source", Ok(()));
+        self.voice.tell(Ok(()));
         tracing::info!(
             source = self.encoder.source(),
             from = self.expected,
@@ -431,9 +466,32 @@ mod tests {
             acknowledged,
             http: reqwest::Client::new(),
             metrics: Metrics::new(&mut Registrar::new(&Registry::new())),
-            readiness: Readiness::default(),
+            voice: Voice::new(Readiness::default()),
         };
         (reader, batches)
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_over_says_nothing_of_the_source_any_more() {
+        let readiness = Readiness::default();
+        let feed = || {
+            let voice = Voice::new(readiness.clone());
+            let feed = Feed {
+                batches: mpsc::channel(1).1,
+                committed: watch::channel(0).0,
+                task: tokio::spawn(std::future::pending()),
+                voice: voice.clone(),
+            };
+            (feed, voice)
+        };
+        let (first, late) = feed();
+        late.tell(Err("the source is away".into()));
+        assert!(readiness.unmet().contains_key("source"));
+        drop(first);
+        let (_second, voice) = feed();
+        voice.tell(Ok(()));
+        late.tell(Err("the session is over".into()));
+        assert!(readiness.is_ready(), "{:?}", readiness.unmet());
     }
 
     fn one_line(length: usize) -> Vec<Range<usize>> {
