@@ -191,14 +191,20 @@ async fn one_that_cannot_be_sent_is_refused_and_sends_nothing() {
 
     // The command line says the same.
     for (arguments, why) in [
-        (["replay", "--first", "9", "--last", "8"], "reversed"),
+        (["--first=9", "--last=8"], "reversed"),
+        (["--first=0", "--last=500"], "beyond what was sent"),
         (
-            ["replay", "--first", "0", "--last", "500"],
-            "beyond what was sent",
+            ["--first=-1", "--last=5"],
+            "offset -1 is before the beginning",
+        ),
+        (
+            ["--from=1999-01-02T00:00:00Z", "--to=2999-01-01T00:00:00Z"],
+            "1999-01-02T00:00:00.000Z is before the beginning",
         ),
     ] {
-        let (code, _, wrong) = run(&settings, &arguments);
+        let (code, said, wrong) = run(&settings, &["replay", arguments[0], arguments[1]]);
         assert!(code == Some(2) && wrong.contains(why), "{code:?} {wrong}");
+        assert_eq!(said, "", "nothing was begun");
     }
     assert_eq!(counts(&settings, "refused"), [1; 500]);
 

@@ -74,20 +74,29 @@ fn number_of(name: &str) -> Option<u64> {
     )
 }
 
-/// Reads where a soak is, or begins one in a directory that is empty.
-fn open(directory: &Path) -> Result<Progress, String> {
+/// Reads where a soak is, or begins one in a directory that is empty. What is asked for must be what it is.
+fn open(
+    directory: &Path,
+    wanted_seed: Option<u64>,
+    wanted_faults: Option<u64>,
+) -> Result<Progress, String> {
     let file = directory.join("soak.json");
     let shown = directory.display();
     if let Ok(text) = std::fs::read_to_string(&file) {
         let progress: Progress = serde_json::from_str(&text)
             .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-        if let Some(wanted) = number_of("CONTRAIL_FAULTS_SEED")
-            && wanted != progress.seed
-        {
-            return Err(format!(
-                "{shown} holds a soak with seed {}, not {wanted}: remove it, or set CONTRAIL_SOAK_DIR to another directory",
-                progress.seed
-            ));
+        let has = [
+            ("seed", wanted_seed, progress.seed),
+            ("faults", wanted_faults, progress.faults as u64),
+        ];
+        for (what, wanted, has) in has {
+            if let Some(wanted) = wanted
+                && wanted != has
+            {
+                return Err(format!(
+                    "{shown} holds a soak with {what} {has}, not {wanted}: remove it, or set CONTRAIL_SOAK_DIR to another directory"
+                ));
+            }
         }
         if progress.done() >= progress.faults {
             return Err(format!(
@@ -104,8 +113,8 @@ fn open(directory: &Path) -> Result<Progress, String> {
         ));
     }
     let progress = Progress {
-        seed: seed(),
-        faults: number_of("CONTRAIL_SOAK_FAULTS").map_or(FAULTS, |faults| faults as usize),
+        seed: wanted_seed.unwrap_or_else(seed),
+        faults: wanted_faults.map_or(FAULTS, |faults| faults as usize),
         epoch_ms: now_ms() - 5_000,
         rate: RATE,
         slices: Vec::new(),
@@ -129,7 +138,8 @@ fn tenths(time: Duration) -> f64 {
 fn soak() {
     let directory = std::env::var_os("CONTRAIL_SOAK_DIR").map(PathBuf::from);
     let directory = directory.expect("CONTRAIL_SOAK_DIR names a directory");
-    let mut progress = open(&directory).unwrap_or_else(|why| panic!("{why}"));
+    let wanted = ["CONTRAIL_FAULTS_SEED", "CONTRAIL_SOAK_FAULTS"].map(number_of);
+    let mut progress = open(&directory, wanted[0], wanted[1]).unwrap_or_else(|why| panic!("{why}"));
     let _turn = turn();
     let minutes = number_of("CONTRAIL_SOAK_MINUTES").unwrap_or(MINUTES);
     let world = World {
@@ -199,13 +209,23 @@ fn soak() {
 fn a_soak_begins_in_an_empty_directory_and_goes_on_in_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let mut progress = open(path).unwrap();
-    assert_eq!(open(path).unwrap().seed, progress.seed);
+    let mut progress = open(path, None, Some(3)).unwrap();
+    let begun = std::fs::read(path.join("soak.json")).unwrap();
+    let (seed, faults) = (progress.seed, progress.faults as u64);
+    assert_eq!(faults, 3);
+    assert_eq!(open(path, None, None).unwrap().seed, seed);
+    assert_eq!(open(path, Some(seed), Some(3)).unwrap().seed, seed);
+    let refused = |seed, faults| open(path, seed, faults).unwrap_err();
+    assert!(refused(Some(seed + 1), None).contains(&format!("with seed {seed}, not {}", seed + 1)));
+    assert!(refused(None, Some(200)).contains("with faults 3, not 200"));
+    // Whoever was refused has changed nothing.
+    assert_eq!(std::fs::read(path.join("soak.json")).unwrap(), begun);
     progress.faults = 0;
     save(path, &progress);
-    assert!(open(path).unwrap_err().contains("is over"));
+    assert!(refused(None, None).contains("is over"));
     std::fs::rename(path.join("soak.json"), path.join("other")).unwrap();
-    assert!(open(path).unwrap_err().contains("no soak.json"));
+    assert!(refused(None, None).contains("no soak.json"));
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
     std::fs::write(path.join("soak.json"), "{").unwrap();
-    assert!(open(path).unwrap_err().contains("cannot be read"));
+    assert!(refused(None, None).contains("cannot be read"));
 }
