@@ -27,6 +27,7 @@ from scenarios.flow import (
 )
 from scenarios.platform import Platform
 from scenarios.recovery import (
+    catches_up_after_a_long_outage,
     gaps_are_found_and_mended,
     no_dead_letters,
     survives_an_outage,
@@ -45,6 +46,12 @@ COMPONENTS = {
     "flight-ingester": "ingester",
 }
 READY_SECONDS = 150
+# Some seconds are a long outage, and caught up with so slowly that it can be looked at.
+SETTINGS = """
+[producer.env]
+FLIGHT_PRODUCER_CATCH_UP__AFTER_EVENTS = "5000"
+FLIGHT_PRODUCER_CATCH_UP__MAX_EVENTS_PER_S = "800"
+"""
 
 
 def wait_for(what: str, limit_s: float, look: Callable[[], typing.Any]) -> typing.Any:
@@ -225,6 +232,7 @@ def scenarios(platform: Platform) -> dict[str, Callable[[], object]]:
         "services_are_killed": lambda: survives_kills(platform, services),
         "systems_around_are_killed": lambda: survives_kills(platform, around),
         "clickhouse_is_away": lambda: survives_an_outage(platform, "clickhouse", 3),
+        "catches_up_after_a_long_outage": lambda: catches_up_after_a_long_outage(platform, 25),
         "gaps_are_found_and_mended": lambda: gaps_are_found_and_mended(platform),
         "no_dead_letters": lambda: no_dead_letters(platform),
         "every_event_is_accounted_for": lambda: platform.verify("all"),
@@ -236,7 +244,7 @@ def main() -> int:
     if not PROGRAM.is_file():
         print(f"{PROGRAM} is missing: run `make build parts`", file=sys.stderr)
         return 2
-    stack = LocalStack()
+    stack = LocalStack(settings=SETTINGS)
     failed = True
     try:
         stack.wait_until_started()

@@ -3,10 +3,17 @@
 {
   name = "recovery";
 
-  nodes.machine.imports = [
-    ../nixos/profiles/stack.nix
-    ./lib/pipeline-only.nix
-  ];
+  nodes.machine = {
+    imports = [
+      ../nixos/profiles/stack.nix
+      ./lib/pipeline-only.nix
+    ];
+    # Some seconds are a long outage, and caught up with so slowly that it can be looked at.
+    services.contrail.producer.settings.catch_up = {
+      after_events = 5000;
+      max_events_per_s = 800;
+    };
+  };
 
   testScript =
     { nodes, ... }:
@@ -37,6 +44,9 @@
               f'test "$(systemctl show -P MainPID flight-producer.service)" != {pid}', timeout=120
           )
           platform.wait_until_ready()
+
+      with subtest("a long outage is caught up beside live events"):
+          catches_up_after_a_long_outage(platform, 25)
 
       with subtest("what is missing is found, and sent again"):
           gaps_are_found_and_mended(platform)

@@ -87,15 +87,31 @@ class Platform:
             time.sleep(0.5)
         return rows
 
-    def gaps(self, *options: str) -> list[dict[str, typing.Any]]:
-        """What is missing."""
-        command = shlex.join([self.contrail, "gaps", "--json", "--wait", "120", *options])
+    def newest_age_s(self) -> int:
+        """How old the newest position is, in seconds."""
+        newest = "SELECT max(timestamp) FROM flight_data.flight_positions"
+        return int(self.query(f"SELECT dateDiff('second', ({newest}), now64(3))"))
+
+    def look_for_gaps(self, *options: str) -> dict[str, typing.Any]:
+        """What `contrail gaps` reports."""
+        command = shlex.join([self.contrail, "gaps", "--json", *options])
         status, output = self.node.execute(command)
         if status not in (0, 1):
             raise RuntimeError(f"{command} cannot tell ({status})")
-        gaps: list[dict[str, typing.Any]] = json.loads(output)["gaps"]
-        assert (status == 1) == bool(gaps), output
+        report: dict[str, typing.Any] = json.loads(output)
+        assert (status == 1) == bool(report["gaps"]), output
+        return report
+
+    def gaps(self, *options: str) -> list[dict[str, typing.Any]]:
+        """What is missing."""
+        gaps: list[dict[str, typing.Any]] = self.look_for_gaps("--wait", "120", *options)["gaps"]
         return gaps
+
+    def pending(self) -> int:
+        """Events that were passed over in an outage and are not there yet; none is missing."""
+        report = self.look_for_gaps("--wait", "1")
+        assert report["missing"] == 0, report
+        return int(report["pending"])
 
     def replay(self, first: int, last: int) -> None:
         """Has the producer send events again, and waits until they are sent."""
