@@ -16,7 +16,7 @@ use crate::whole::{
 const RATE: u32 = 4_000;
 
 /// How old the newest position is, in milliseconds.
-fn age_ms(stack: &Stack) -> i64 {
+pub fn age_ms(stack: &Stack) -> i64 {
     let newest = format!("SELECT toUnixTimestamp64Milli(max(timestamp)) FROM {TABLE}");
     now_ms() - sql(stack, &newest).parse::<i64>().unwrap()
 }

@@ -40,7 +40,7 @@ pub fn none(stack: &Stack, arguments: &[&str]) -> i64 {
 }
 
 /// Has the producer send events again, by HTTP; how many there were.
-fn replay(stack: &Stack, body: &Value) -> i64 {
+pub fn replay(stack: &Stack, body: &Value) -> i64 {
     let token = std::fs::read_to_string(stack.context().layout.replay_token()).unwrap();
     let bearer = format!("Bearer {}", token.trim());
     let ask = |method, path: &str, body: &str| -> Value {
@@ -108,7 +108,7 @@ fn produce_for(stack: &Stack, time: Duration) {
     stack.stop(Producer).unwrap();
 }
 
-fn delete(stack: &Stack, condition: &str) {
+pub fn delete(stack: &Stack, condition: &str) {
     sql(
         stack,
         &format!("ALTER TABLE {TABLE} DELETE WHERE {condition} SETTINGS mutations_sync = 1"),

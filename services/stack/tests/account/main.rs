@@ -8,6 +8,7 @@ mod whole;
 mod catch_up;
 mod gaps;
 mod letters;
+mod measured;
 
 use std::time::Duration;
 
