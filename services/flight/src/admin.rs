@@ -84,8 +84,8 @@ struct ReadyAnswer {
 }
 
 impl Admin {
-    /// An admin surface over a metrics registry, which gains the metrics of the process itself and
-    /// `flight_ready`.
+    /// An admin surface over a metrics registry, which gains the metrics of the process itself,
+    /// `flight_ready` and `flight_trace_spans_total`.
     pub fn new(registry: Registry) -> Self {
         let ready = Registrar::new(&registry).gauge(
             "flight_ready",
@@ -95,6 +95,7 @@ impl Admin {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         // Twice in one registry: two surfaces in one process, as in tests; the first one counts.
         let _ = registry.register(Box::new(process));
+        let _ = registry.register(Box::new(crate::telemetry::SPANS.clone()));
         Self {
             registry,
             readiness: Readiness::default(),

@@ -12,7 +12,8 @@ use flight::avro::{POSITION_SCHEMA, RESENT, SUBJECT};
 use flight::checkpoint::{Hole, SourceCheckpoint};
 use flight::dead_letter::{DeadLetter, Place};
 use flight::kafka::topics::{self, TopicSettings};
-use flight::telemetry::{TRACEPARENT, span_with_parent, traceparent_of};
+use flight::source::BatchHeader;
+use flight::telemetry::{Contexts, TRACEPARENT, span_with_parent, traceparent_of};
 
 use crate::catch_up::{self, CatchUp};
 use crate::checkpoints::{self, Checkpoints, Until, decide};
@@ -167,8 +168,8 @@ fn check_claim(memory: &Memory, found: Option<&SourceCheckpoint>) -> Result<(), 
 struct Open {
     began: Instant,
     events: u64,
-    /// Trace context of the first sampled batch in it.
-    parent: Option<String>,
+    /// Trace contexts of the sampled batches in it.
+    traces: Contexts,
     dead_letters: u64,
     /// The first dead letter of it, for the log.
     example: Option<(i64, Rejection)>,
@@ -319,7 +320,7 @@ impl Writer<'_> {
             self.open = Some(Open {
                 began: Instant::now(),
                 events: 0,
-                parent: None,
+                traces: Contexts::default(),
                 dead_letters: 0,
                 example: None,
             });
@@ -394,11 +395,7 @@ impl Writer<'_> {
         last: i64,
     ) -> Result<i64, SessionError> {
         self.begin()?;
-        let span = tracing::info_span!(
-            "produce",
-            first = batch.header.first,
-            events = batch.header.count
-        );
+        let span = self.send_span(batch);
         if let Some(parent) = &batch.header.traceparent {
             span_with_parent(&span, parent);
         }
@@ -408,9 +405,8 @@ impl Writer<'_> {
         let observed =
             is_remote(batch.header.at_ms, now_ms()).then(|| batch.header.at_ms.to_string());
 
-        // One record of a batch carries its trace.
-        let first = record_headers(traceparent.as_deref(), observed.as_deref(), resent);
-        let others = record_headers(None, observed.as_deref(), resent);
+        // Each record of a sampled batch carries its trace: they go to many partitions.
+        let headers = record_headers(traceparent.as_deref(), observed.as_deref(), resent);
         let half = batch.header.count / 2;
         let mut next = batch.header.first;
         for (index, (offset, outcome)) in (0u32..).zip(batch.records.iter()) {
@@ -420,8 +416,7 @@ impl Writer<'_> {
             next = offset + 1;
             match outcome {
                 Outcome::Position { key, value } => {
-                    let headers = if index == 0 { &first } else { &others };
-                    self.write_position(key, value, headers)?;
+                    self.write_position(key, value, &headers)?;
                 }
                 Outcome::Rejected { line, rejection } => {
                     self.write_dead_letter(offset, line, rejection, batch.header.at_ms)?;
@@ -433,7 +428,9 @@ impl Writer<'_> {
         }
         if let Some(open) = &mut self.open {
             open.events += u64::try_from(next - batch.header.first).unwrap_or(0);
-            open.parent = open.parent.take().or(traceparent);
+            if let Some(traceparent) = &traceparent {
+                open.traces.add(traceparent);
+            }
         }
         self.transactor.poll();
         self.cx
@@ -441,6 +438,42 @@ impl Writer<'_> {
             .kafka_queue_records
             .set(self.transactor.queued());
         Ok(next)
+    }
+
+    /// The span of a batch on its way into Kafka.
+    fn send_span(&self, batch: &Batch) -> tracing::Span {
+        let topic = &*self.cx.settings.topics.positions.name;
+        let BatchHeader { first, count, .. } = batch.header;
+        tracing::info_span!(
+            "send",
+            otel.name = format!("send {topic}"),
+            otel.kind = "producer",
+            messaging.system = "kafka",
+            messaging.operation.name = "send",
+            messaging.operation.r#type = "send",
+            messaging.destination.name = topic,
+            messaging.batch.message_count = count,
+            contrail.source = self.source,
+            contrail.source.first_offset = first,
+            contrail.source.last_offset = first + i64::from(count) - 1,
+            contrail.bytes = batch.records.size(),
+        )
+    }
+
+    /// The span of a transaction's end.
+    fn commit_span(&self, open: &Open) -> tracing::Span {
+        tracing::info_span!(
+            "commit",
+            otel.name = "commit transaction",
+            otel.kind = "client",
+            messaging.system = "kafka",
+            messaging.operation.name = "commit",
+            messaging.operation.r#type = "settle",
+            contrail.source = self.source,
+            contrail.source.next_offset = self.next,
+            contrail.events = open.events,
+            contrail.dead_letters = open.dead_letters,
+        )
     }
 
     fn write_position(
@@ -505,10 +538,8 @@ impl Writer<'_> {
         let Some(open) = &self.open else {
             return Ok(());
         };
-        let span = tracing::info_span!("commit", events = open.events, next_offset = self.next);
-        if let Some(parent) = &open.parent {
-            span_with_parent(&span, parent);
-        }
+        let span = self.commit_span(open);
+        open.traces.adopt(&span);
         let _entered = span.enter();
         let checkpoint = SourceCheckpoint {
             source: self.source.clone(),

@@ -54,6 +54,8 @@ pub struct Settings {
     pub airflow: Airflow,
     /// Prometheus and Alertmanager, with what tells them of the whole and of the machine.
     pub observability: Observability,
+    /// Where the services send their traces.
+    pub telemetry: Telemetry,
 }
 
 /// Environment variables for one process. Names are written as usual or in lower case: they are
@@ -209,6 +211,18 @@ impl Default for Observability {
             env: Environment::new(),
         }
     }
+}
+
+/// Traces of the services, the engine among them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// OTLP endpoint (HTTP), for instance `http://127.0.0.1:4318`. No traces without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of batches that are traced, 0 to 1. Default: that of the services, 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<f64>,
 }
 
 /// A service that needs nothing but its environment.

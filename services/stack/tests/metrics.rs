@@ -89,6 +89,7 @@ fn common() -> String {
             name if name.contains("_seconds") => "seconds",
             name if name.ends_with("_fds") => "file descriptors",
             name if name.ends_with("_threads") => "threads",
+            name if name.ends_with("_spans_total") => "spans",
             _ => "",
         };
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();

@@ -8,7 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use flight::telemetry::{TRACEPARENT, span_with_parent};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::auth;
@@ -43,7 +45,8 @@ pub async fn handle(State(server): State<Server>, request: Request) -> Response 
         timezone: server.core.engine.timezone().to_owned(),
         exception_tag: Uuid::new_v4().simple().to_string()[..16].to_owned(),
     };
-    match answer(&server, &mut head, request).await {
+    let span = span(request.headers());
+    match answer(&server, &mut head, request).instrument(span).await {
         Ok(response) => response,
         Err(exception) => {
             tracing::debug!(query_id = head.query_id, %exception, "query failed");
@@ -107,15 +110,38 @@ async fn answer(
     };
     let origin = origin(&parts);
     let blocking = Arc::clone(server);
+    let span = tracing::Span::current();
+    span.record("db.query.id", &head.query_id);
     // Drain waits for it even if the client goes away.
     let task = server.shutdown.spawn(async move {
-        let run = move || respond::run(&blocking, job, output, origin, (place, received));
+        let run = move || {
+            span.in_scope(|| respond::run(&blocking, job, output, origin, (place, received)));
+        };
         if tokio::task::spawn_blocking(run).await.is_err() {
             tracing::error!("a query's thread panicked");
         }
     });
     drop(task);
     respond::respond(server, head, events, sending).await
+}
+
+/// The span of a query that belongs to somebody's trace; none of one that does not.
+fn span(headers: &HeaderMap) -> tracing::Span {
+    let Some(traceparent) = headers.get(TRACEPARENT).and_then(|text| text.to_str().ok()) else {
+        return tracing::Span::none();
+    };
+    let span = tracing::info_span!(
+        "query",
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        db.system.name = "clickhouse",
+        db.operation.name = tracing::field::Empty,
+        db.response.status_code = tracing::field::Empty,
+        contrail.written_rows = tracing::field::Empty,
+        db.query.id = tracing::field::Empty,
+    );
+    span_with_parent(&span, traceparent);
+    span
 }
 
 fn take_query_id(head: &mut Head, params: &mut Params) -> Result<(), Exception> {

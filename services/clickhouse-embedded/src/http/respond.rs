@@ -108,6 +108,13 @@ pub fn run(
         Ok(stats) => (*stats, None),
         Err(exception) => (Stats::default(), Some(exception)),
     };
+    let span = tracing::Span::current();
+    span.record("db.operation.name", ended.verb.to_uppercase());
+    span.record("contrail.written_rows", stats.written_rows);
+    if let Some(exception) = exception {
+        span.record("otel.status_code", "ERROR");
+        span.record("db.response.status_code", exception.code());
+    }
     server.core.log.add(Entry {
         outcome: match exception {
             None => "QueryFinish",

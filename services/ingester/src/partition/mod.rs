@@ -3,6 +3,7 @@
 pub mod memory;
 mod publish;
 mod recover;
+mod spans;
 mod watermarks;
 
 use std::ops::ControlFlow;
@@ -14,6 +15,7 @@ use flight::dead_letter::{DeadLetter, Place};
 use flight::failpoint;
 use flight::kafka::topics::topic_id;
 use flight::registry::RegistryClient;
+use flight::telemetry::{Contexts, TRACEPARENT};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
@@ -160,7 +162,8 @@ struct Partition {
     last: Option<i64>,
     gaps: Gaps,
     began: Option<Instant>,
-    traceparent: Option<String>,
+    /// Trace contexts of the sampled batches in what was collected.
+    traces: Contexts,
 }
 
 /// Ingests a partition until it is revoked or the service ends.
@@ -192,7 +195,7 @@ pub fn run(
         last: None,
         gaps: Gaps::default(),
         began: None,
-        traceparent: None,
+        traces: Contexts::default(),
     };
     let mut ended = partition
         .recover(&mut queue, false)
@@ -416,9 +419,10 @@ impl Partition {
             ..
         } = self;
         let headers = message.headers();
-        if self.traceparent.is_none() && !headers.is_empty() {
-            self.traceparent =
-                text_header(&headers, flight::telemetry::TRACEPARENT).map(str::to_owned);
+        if !headers.is_empty()
+            && let Some(traceparent) = text_header(&headers, TRACEPARENT)
+        {
+            self.traces.add(traceparent);
         }
         let observed_ms = text_header(&headers, OBSERVED_MS)
             .and_then(|text| text.parse().ok())
@@ -471,7 +475,7 @@ impl Partition {
         self.letter_bytes = 0;
         self.last = None;
         self.began = None;
-        self.traceparent = None;
+        self.traces.clear();
     }
 
     /// Asks the cluster which incarnation of the topic this is.

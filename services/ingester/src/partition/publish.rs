@@ -20,9 +20,8 @@ use flight::failpoint;
 use flight::kafka::KafkaError;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::field::Empty;
 
-use super::Partition;
+use super::{Partition, spans};
 use crate::batch::{Identity, Row};
 use crate::error::IngestError;
 use crate::range::{RangeCommit, token};
@@ -35,18 +34,7 @@ impl Partition {
         let (first, Some(last)) = (self.next, self.last) else {
             return Ok(());
         };
-        let span = tracing::info_span!(
-            "publish",
-            partition = self.number,
-            first,
-            last,
-            rows = self.batch.len(),
-            redo,
-            inserted = Empty
-        );
-        if let Some(traceparent) = &self.traceparent {
-            flight::telemetry::span_with_parent(&span, traceparent);
-        }
+        let span = self.publish_span(first, last, redo);
         let _entered = span.enter();
 
         self.share.publishing();
@@ -57,7 +45,7 @@ impl Partition {
         if !self.batch.is_empty() {
             self.batch.sort();
             let inserted = self.insert_batch(first, last, redo)?;
-            span.record("inserted", inserted);
+            span.record("contrail.inserted_rows", inserted);
         }
         failpoint!("ingester::after-insert");
         self.next = last + 1;
@@ -76,6 +64,7 @@ impl Partition {
     }
 
     fn commit(&mut self, offset: i64, end: Option<i64>) -> Result<(), IngestError> {
+        let _span = self.commit_span(offset, end).entered();
         let metadata = RangeCommit::new(&self.topic_id, end).to_metadata();
         let commit = |partition: &Self| {
             let failed = |source| {
@@ -219,11 +208,14 @@ impl Partition {
         }
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
+            let span = self.insert_span(rows.count(self.batch.len()), token);
+            let entered = span.enter();
             let deadline = deadline(now_ms());
             let block = match rows {
                 Rows::All => self.batch.block(deadline),
                 Rows::Some(rows) => self.batch.block_of(rows, deadline),
             };
+            span.record("contrail.bytes", block.bytes());
             let (shared, stop) = (&self.shared, &self.stop);
             self.pulse
                 .begin("insert", shared.limits.insert(block.bytes()));
@@ -250,6 +242,8 @@ impl Partition {
                 .inc();
             shared.readiness.set("clickhouse", Err(error.to_string()));
             tracing::warn!(partition = self.number, token, %error, "insert will be repeated");
+            spans::failed(&span, &error);
+            drop(entered);
             if self.stop.is_requested() {
                 return Err(IngestError::Revoked);
             }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clickhouse::error::Error as ClientError;
+use flight::telemetry::{TRACEPARENT, current_traceparent};
 
 use super::{POSITIONS, Store, StoreError};
 use crate::batch::{Block, INSERT_COLUMNS};
@@ -22,8 +23,14 @@ impl Store {
     pub async fn insert(&self, block: &Block, token: &str) -> Result<(), StoreError> {
         let action = "insert";
         let seconds = self.insert_timeout.as_secs().max(1);
-        let mut insert = self
-            .client
+        // The server puts its part into the trace, if this is in one.
+        let traced = current_traceparent().map(|context| {
+            let client = self.client.clone();
+            client.with_header(TRACEPARENT, context)
+        });
+        let mut insert = traced
+            .as_ref()
+            .unwrap_or(&self.client)
             .insert_formatted_with(self.insert_sql.clone())
             .with_timeouts(
                 Some(self.insert_timeout),

@@ -16,7 +16,9 @@ use flight::tls;
 
 /// Database of everything.
 pub const DATABASE: &str = "flight_data";
-/// Table into which positions are inserted.
+/// Table into which positions are inserted, by its name in the database.
+pub const TABLE: &str = "flight_positions";
+/// The same with the database.
 pub const POSITIONS: &str = "flight_data.flight_positions";
 /// Every table that may hold an event: a look-up by identity asks all of them.
 pub const TABLES: [&str; 2] = [POSITIONS, "flight_data.flight_positions_monthly"];

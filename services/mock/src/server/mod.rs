@@ -11,6 +11,7 @@ pub mod session;
 mod sse;
 mod websocket;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,4 +191,18 @@ async fn watch_clock(feed: Feed, admin: Admin, shutdown: Shutdown) {
         }
     }
     admin.readiness().set("clock", Ok(()));
+}
+
+/// The span of a batch that is made for a client: where its trace begins.
+fn emit_span(feed: &Feed, protocol: &str, due: Range<i64>) -> tracing::Span {
+    tracing::info_span!(
+        "emit",
+        otel.kind = "producer",
+        network.protocol.name = protocol,
+        contrail.source = feed.simulator().source_name(),
+        contrail.source.first_offset = due.start,
+        contrail.source.last_offset = due.end - 1,
+        contrail.events = due.end - due.start,
+        contrail.bytes = tracing::field::Empty,
+    )
 }

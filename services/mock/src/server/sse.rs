@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::metrics::Transport;
 use super::refusal::Refusal;
-use super::{ClientGuard, Server};
+use super::{ClientGuard, Server, emit_span};
 use crate::simulator::{MAX_EVENT_BYTES, digits};
 
 /// Most events in a group, which is what is held for a client.
@@ -116,7 +116,7 @@ impl Events {
             return None;
         }
         let count = (due.end - due.start) as usize;
-        let span = tracing::info_span!("source.batch", transport = "sse", first = due.start, count);
+        let span = emit_span(feed, "sse", due.clone());
         let _entered = span.enter();
         let header = SseBatch {
             at_ms: feed.at_ms(due.start),
@@ -135,6 +135,7 @@ impl Events {
             feed.write_event(offset, &mut text);
             text.extend_from_slice(b"\n\n");
         }
+        span.record("contrail.bytes", text.len());
         self.next = due.end;
         self.server.metrics.sent(Transport::Sse, count, text.len());
         Some(Bytes::from(text))

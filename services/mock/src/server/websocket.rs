@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::metrics::Transport;
 use super::refusal::Refusal;
 use super::session::Session;
-use super::{ClientGuard, Server};
+use super::{ClientGuard, Server, emit_span};
 use crate::simulator::MAX_EVENT_BYTES;
 
 /// Room for a batch's first line.
@@ -188,7 +188,7 @@ impl Connection {
     /// A batch's frame: a header line, then an event a line.
     fn batch(&self, first: i64, count: u32) -> Utf8Bytes {
         let feed = &self.server.feed;
-        let span = tracing::info_span!("source.batch", transport = "websocket", first, count);
+        let span = emit_span(feed, "websocket", first..first + i64::from(count));
         let _entered = span.enter();
         let header = ServerFrame::Batch(BatchHeader {
             first,
@@ -204,6 +204,7 @@ impl Connection {
             text.push(b'\n');
             feed.write_event(offset, &mut text);
         }
+        span.record("contrail.bytes", text.len());
         // All that is written is ASCII.
         Utf8Bytes::try_from(text).unwrap_or_default()
     }

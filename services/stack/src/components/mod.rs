@@ -157,9 +157,20 @@ impl Context {
 
     /// A component's own program, which listens where it is told by `PREFIX_LISTEN`.
     fn program(&self, component: Component, name: &str, prefix: &str) -> Program {
-        Program::new(self.binary(name))
+        let mut program = Program::new(self.binary(name))
             .arg("run")
-            .env(format!("{prefix}LISTEN"), self.address(component))
+            .env(format!("{prefix}LISTEN"), self.address(component));
+        let telemetry = &self.settings.telemetry;
+        if let Some(endpoint) = &telemetry.otlp_endpoint {
+            program = program.env(format!("{prefix}TELEMETRY__OTLP_ENDPOINT"), endpoint);
+        }
+        if let Some(ratio) = telemetry.sample_ratio {
+            program = program.env(
+                format!("{prefix}TELEMETRY__SAMPLE_RATIO"),
+                ratio.to_string(),
+            );
+        }
+        program
     }
 
     /// Adds what the settings say last, so that they win.

@@ -3,25 +3,27 @@
 //! Logs are for people on a terminal and JSON everywhere else. Traces go out only where an endpoint
 //! is set; one context follows a batch from its source through Kafka's headers into the insert.
 
-use std::collections::HashMap;
+mod context;
+mod export;
+mod format;
+
 use std::io::IsTerminal;
 
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// Kafka header and JSON key that carry the trace context.
-pub const TRACEPARENT: &str = "traceparent";
+pub use context::{Contexts, TRACEPARENT, current_traceparent, span_with_parent, traceparent_of};
+pub(crate) use export::SPANS;
 
 /// How a service tells what it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,13 +123,7 @@ pub fn init(
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let console = if pretty {
-        console.with_target(false).boxed()
-    } else {
-        console.json().flatten_event(true).boxed()
-    };
-    let console = console.with_filter(EnvFilter::try_new(&settings.log)?);
+    let console = console(pretty, std::io::stderr).with_filter(EnvFilter::try_new(&settings.log)?);
     let subscriber = tracing_subscriber::registry().with(console);
 
     let Some(endpoint) = &settings.otlp_endpoint else {
@@ -137,74 +133,44 @@ pub fn init(
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .with_timeout(export::REQUEST)
         .build()?;
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
     let provider = SdkTracerProvider::builder()
         .with_resource(Resource::builder().with_service_name(service).build())
         .with_sampler(sampler)
-        .with_batch_exporter(exporter)
+        .with_batch_exporter(export::Watched::new(exporter, endpoint))
         .build();
     // Only the services' own spans: those of HTTP clients would trace the exporter itself.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(service))
         .with_filter(EnvFilter::try_new(
-            "off,flight=info,flight_mock=info,flight_producer=info,flight_ingester=info",
+            "off,flight=info,flight_mock=info,flight_producer=info,flight_ingester=info,clickhouse_embedded=info",
         )?);
     subscriber.with(traces).try_init()?;
     Ok(TelemetryGuard(Some(provider)))
 }
 
-/// The W3C trace context of a span, if it is sampled.
-pub fn traceparent_of(span: &Span) -> Option<String> {
-    let context = span.context();
-    if !context.span().span_context().is_sampled() {
-        return None;
+/// The layer that logs, for people or as JSON.
+fn console<S, W>(pretty: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let console = tracing_subscriber::fmt::layer().with_writer(writer);
+    if pretty {
+        return console.with_target(false).boxed();
     }
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&context, &mut carrier);
-    carrier.remove(TRACEPARENT)
-}
-
-/// The W3C trace context of the current span, if it is sampled.
-pub fn current_traceparent() -> Option<String> {
-    traceparent_of(&Span::current())
-}
-
-/// Makes a span the child of a trace context that arrived with a batch. A malformed context is
-/// ignored: the span then begins a trace of its own.
-pub fn span_with_parent(span: &Span, traceparent: &str) {
-    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let parent = TraceContextPropagator::new().extract(&carrier);
-    if parent.span().span_context().is_valid() {
-        // An error means that traces are off: then there is nothing to be a child in.
-        let _ = span.set_parent(parent);
-    }
+    console
+        .json()
+        .flatten_event(true)
+        .map_event_format(format::WithTrace)
+        .boxed()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-    #[test]
-    fn a_context_is_handed_on_within_its_trace() {
-        let provider = SdkTracerProvider::builder()
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
-            .build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let child = tracing::info_span!("child");
-            span_with_parent(&child, PARENT);
-            let handed_on = traceparent_of(&child).unwrap();
-            assert_eq!(handed_on[..36], PARENT[..36], "same trace");
-            assert_ne!(handed_on, PARENT, "another span");
-
-            let orphan = tracing::info_span!("orphan");
-            span_with_parent(&orphan, "00-nonsense");
-            assert_eq!(traceparent_of(&orphan), None, "not sampled");
-        });
-    }
 
     #[test]
     fn settings_are_checked() {
