@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from contrail_grafana import build
+from contrail_grafana import build, traces
 from contrail_grafana.build import Sql, promql
 
 UID = "contrail-pipeline"
@@ -337,5 +337,6 @@ def dashboard() -> models.Dashboard:
             "Flow": flow,
             "Batches": batches,
             "Mended and lost": mended,
+            "Traces": [traces.newest()],
         },
     )

@@ -109,7 +109,7 @@ def expand(
             raise ValueError(f"{match[0]}: wrong number of arguments")
         return made[match["name"]]
 
-    sql = re.sub(r"\$__(?P<name>[a-zA-Z_]+)(?:\((?P<column>[a-z_]+)\))?", macro, sql)
+    sql = re.sub(r"\$__(?P<name>[a-zA-Z_]+)(?:\((?P<column>[A-Za-z_]+)\))?", macro, sql)
     if left := re.search(r"\$\S*", sql):
         raise ValueError(f"not expanded: {left[0]}")
     return sql

@@ -32,6 +32,75 @@ class Fleet:
         return self.days * 86400 // self.period_s * self.aircraft
 
 
+# As the collector's exporter makes them; the codecs and the indexes do not matter here.
+TRACES = (
+    "CREATE DATABASE otel",
+    """
+    CREATE TABLE otel.otel_traces (
+        Timestamp DateTime64(9), TraceId String, SpanId String, ParentSpanId String, TraceState String,
+        SpanName LowCardinality(String), SpanKind LowCardinality(String), ServiceName LowCardinality(String),
+        ResourceAttributes Map(LowCardinality(String), String), ScopeName String, ScopeVersion String,
+        SpanAttributes Map(LowCardinality(String), String), Duration UInt64,
+        StatusCode LowCardinality(String), StatusMessage String,
+        Events Nested (Timestamp DateTime64(9), Name LowCardinality(String), Attributes Map(LowCardinality(String), String)),
+        Links Nested (TraceId String, SpanId String, TraceState String, Attributes Map(LowCardinality(String), String))
+    ) ENGINE = MergeTree PARTITION BY toDate(Timestamp) ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
+    """,
+    """
+    CREATE TABLE otel.otel_traces_trace_id_ts (TraceId String, Start DateTime, End DateTime)
+    ENGINE = MergeTree ORDER BY (TraceId, Start)
+    """,
+    """
+    CREATE MATERIALIZED VIEW otel.otel_traces_trace_id_ts_mv TO otel.otel_traces_trace_id_ts AS
+    SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM otel.otel_traces GROUP BY TraceId
+    """,
+)
+# Name, service, kind, milliseconds after the trace began and for how long, attributes; each a child of the one before.
+SPANS = (
+    (
+        "emit",
+        "flight-mock",
+        "Producer",
+        0,
+        2,
+        {
+            "contrail.source": SOURCE,
+            "contrail.source.first_offset": "100",
+            "contrail.events": "500",
+        },
+    ),
+    ("send flight.positions", "flight-producer", "Producer", 5, 1, {"contrail.source": SOURCE}),
+    ("process flight.positions", "flight-ingester", "Consumer", 300, 40, {"contrail.rows": "1500"}),
+    (
+        "INSERT flight_positions",
+        "flight-ingester",
+        "Client",
+        310,
+        20,
+        {"contrail.rows": "1500", "contrail.bytes": "60000"},
+    ),
+    ("query", "clickhouse-embedded", "Server", 311, 18, {"contrail.written_rows": "1500"}),
+)
+
+
+def trace(client: clickhouse.Client, identity: str, began: datetime.datetime) -> None:
+    """Inserts the spans of one batch."""
+    began_ns = int(began.timestamp() * 1000) * 1_000_000
+    for place, (name, service, kind, after_ms, took_ms, attributes) in enumerate(SPANS):
+        given = ", ".join(f"'{key}', '{value}'" for key, value in attributes.items())
+        client.execute(
+            f"""
+            INSERT INTO otel.otel_traces
+                (Timestamp, TraceId, SpanId, ParentSpanId, SpanName, SpanKind, ServiceName, ResourceAttributes, SpanAttributes,
+                 Duration, StatusCode)
+            SELECT
+                fromUnixTimestamp64Nano(toInt64({began_ns + after_ms * 1_000_000})), '{identity}', '{place + 1:016x}',
+                '{f"{place:016x}" if place else ""}', '{name}', '{kind}', '{service}', map('service.name', '{service}'), map({given}),
+                {took_ms * 1_000_000}, 'Unset'
+            """
+        )
+
+
 def fill(client: clickhouse.Client, fleet: Fleet, until: datetime.datetime) -> None:
     """Inserts positions that end at a time, by blocks of a million."""
     period, aircraft = fleet.period_s, fleet.aircraft
@@ -70,9 +139,12 @@ def fill(client: clickhouse.Client, fleet: Fleet, until: datetime.datetime) -> N
         ),
         f"INSERT INTO flight_data.repairs VALUES ('{SOURCE}', 5, 9, 'filled', now64(3), now64(3), 'r', '')",
         f"INSERT INTO flight_data.gap_checks VALUES ('{SOURCE}', 0, 100, [(5, 9), (20, 20)], now64(3))",
+        *TRACES,
         "SYSTEM REFRESH VIEW flight_data.h3_cells_counting",
         "SYSTEM WAIT VIEW flight_data.h3_cells_counting",
         "SYSTEM REFRESH VIEW flight_data.popular_cells",
         "SYSTEM WAIT VIEW flight_data.popular_cells",
     ):
         client.execute(statement)
+    for n, ago_s in enumerate((600, 60), 1):
+        trace(client, f"{n:032x}", until - datetime.timedelta(seconds=ago_s))

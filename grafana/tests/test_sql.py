@@ -213,6 +213,55 @@ class Questions(unittest.TestCase):
         self.assertNotIn("T'EST1", flights["0 0 1 1"])
         self.assertEqual(data.Fleet().aircraft, len(flights["-180 -90 180 90"]))
 
+    def test_a_trace_leads_to_its_spans(self) -> None:
+        (target,) = [t for t in boards.targets(KIND) if t.panel["title"] == "Newest traces"]
+        newest, older = ask(self.engine.url, self.sql(target)).rows
+        self.assertEqual(
+            {
+                "trace": f"{2:032x}",
+                "duration": 0.34,
+                "source": data.SOURCE,
+                "first_offset": 100,
+                "events": 500,
+                "inserted_rows": 1500,
+                "longest_insert": 0.02,
+                "spans": 5,
+                "failed": 0,
+            },
+            {name: value for name, value in newest.items() if name != "started"},
+        )
+        self.assertEqual(f"{1:032x}", older["trace"])
+        # The link of the id is a question, too: for the columns that Grafana draws a trace from.
+        links = {
+            override["matcher"]["options"]: override["properties"][0]["value"][0]["url"]
+            for override in target.panel["fieldConfig"]["overrides"]
+            if override["properties"][0]["id"] == "links"
+        }
+        panes = urllib.parse.parse_qs(urllib.parse.urlsplit(links["trace"]).query)["panes"][0]
+        (pane,) = json.loads(panes).values()
+        (query,) = pane["queries"]
+        self.assertEqual(("traces", 3), (query["queryType"], query["format"]))
+        answer = ask(self.engine.url, query["rawSql"].replace("${__value.raw}", newest["trace"]))
+        self.assertLessEqual(
+            {
+                "traceID",
+                "spanID",
+                "parentSpanID",
+                "serviceName",
+                "operationName",
+                "startTime",
+                "duration",
+                "tags",
+            },
+            answer.columns.keys(),
+        )
+        self.assertEqual(
+            [name for name, *_ in data.SPANS], [row["operationName"] for row in answer.rows]
+        )
+        self.assertEqual({newest["trace"]}, {row["traceID"] for row in answer.rows})
+        self.assertEqual("Float64", answer.columns["startTime"])
+        self.assertIn({"key": "contrail.events", "value": "500"}, answer.rows[0]["tags"])
+
     def test_popular_cells_are_where_most_positions_are(self) -> None:
         (target,) = [t for t in boards.targets(KIND) if t.panel["title"] == "Popular routes"]
         first = ask(self.engine.url, self.sql(target)).rows[0]
