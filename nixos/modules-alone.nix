@@ -34,6 +34,7 @@ let
     kafka-exporter.kafkaExporter = { };
     kafka-rest.kafkaRest = { };
     mail.mail = { };
+    opentelemetry-collector.openTelemetryCollector.clickhousePasswordFile = secret;
     postgresql.postgresql = { };
     prometheus.prometheus = { };
     schema-registry.schemaRegistry = { };

@@ -7,6 +7,7 @@ let
     "clickhouse-admin"
     "clickhouse-writer"
     "clickhouse-reader"
+    "clickhouse-otel"
     "grafana-admin"
     "grafana-secret-key"
   ];
@@ -18,7 +19,7 @@ in
     imports = [ ../nixos/profiles/host.nix ];
 
     services.contrail = {
-      clickhouse.users = lib.genAttrs [ "admin" "writer" "reader" ] (user: {
+      clickhouse.users = lib.genAttrs [ "admin" "writer" "reader" "otel" ] (user: {
         passwordFile = "${folder}/clickhouse-${user}";
       });
       grafana.adminPasswordFile = "${folder}/grafana-admin";
@@ -34,6 +35,7 @@ in
         "clickhouse-migrate.service"
         "flight-ingester.service"
         "grafana.service"
+        "opentelemetry-collector.service"
       ];
       path = [ pkgs.coreutils ];
       script = ''

@@ -48,6 +48,7 @@ EXPOSURE = {
     "kafka-topics": 4.0,
     "kminion": 4.0,
     "mailpit-contrail": 4.0,
+    "opentelemetry-collector": 4.0,
     "postgresql": 4.0,
     "prometheus": 4.0,
     "schema-registry": 4.0,

@@ -13,6 +13,7 @@ in
       admin.passwordFile = secret "clickhouse-admin";
       writer.passwordFile = secret "clickhouse-writer";
       reader.passwordFile = secret "clickhouse-reader";
+      otel.passwordFile = secret "clickhouse-otel";
     };
     grafana = {
       adminPasswordFile = secret "grafana-admin";

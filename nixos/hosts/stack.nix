@@ -34,6 +34,7 @@ let
     exporter = 64;
     alertmanager = 48;
     mail = 64;
+    openTelemetryCollector = 192;
     mock = 64;
     producer = 192;
     ingester = 320;
@@ -55,6 +56,7 @@ let
       Prometheus       ${url cfg.prometheus.port "/targets"}
       Alertmanager     ${url cfg.alertmanager.port "/"}
       Mail             ${url cfg.mail.port "/"}
+      Traces (OTLP)    ${url cfg.openTelemetryCollector.httpPort "/v1/traces"}
       Simulator        ${url (portOf cfg.mock.settings.listen) "/v1/flights/stream"}
       Metrics          ${url (portOf cfg.producer.settings.listen) "/metrics"}, ${url (portOf cfg.ingester.settings.listen) "/metrics"}
 

@@ -34,6 +34,7 @@ let
     kafka-exporter = ./kafka-exporter.nix;
     kafka-rest = ./kafka-rest.nix;
     mail = ./mail.nix;
+    opentelemetry-collector = ./opentelemetry-collector.nix;
     postgresql = ./postgresql.nix;
     prometheus = ./prometheus.nix;
     schema-registry = ./schema-registry.nix;

@@ -116,6 +116,14 @@ in
                 secure = lib.head clickhouse == "https";
                 username = "reader";
                 defaultDatabase = "flight_data";
+                # Where Explore finds traces: in the tables of the collector's exporter.
+                traces = {
+                  defaultDatabase = contrail.openTelemetryCollector.database or "otel";
+                  defaultTable = "otel_traces";
+                  otelEnabled = true;
+                  otelVersion = "latest";
+                  durationUnit = "nanoseconds";
+                };
               };
               secureJsonData.password = credential "clickhouse-password";
             }

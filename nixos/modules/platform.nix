@@ -18,6 +18,7 @@ let
     "exporter"
     "alertmanager"
     "mail"
+    "openTelemetryCollector"
   ];
 in
 {

@@ -89,6 +89,9 @@ in
       )
       ++ lib.optional (enabled "clickhouse") (job "clickhouse" (on contrail.clickhouse.metricsPort) { })
       ++ lib.optional (enabled "kafkaExporter") (job "kafka" (on contrail.kafkaExporter.port) { })
+      ++ lib.optional (enabled "openTelemetryCollector") (
+        job "opentelemetry-collector" (on contrail.openTelemetryCollector.metricsPort) { }
+      )
       ++ lib.optional (enabled "airflow") (job "airflow" (on contrail.airflow.metricsPort) { })
       ++ lib.optional (enabled "grafana") (job "grafana" (on contrail.grafana.port) { });
     };

@@ -9,6 +9,7 @@ let
     clickhouse-writer = "writer";
     clickhouse-reader = "reader";
     clickhouse-airflow = "airflow";
+    clickhouse-otel = "otel";
     airflow-admin = "admin";
     replay-token = "contrail-stack-replay-token";
     grafana-admin = "admin";
@@ -24,6 +25,7 @@ in
       admin.passwordFile = "${secrets}/clickhouse-admin";
       writer.passwordFile = "${secrets}/clickhouse-writer";
       reader.passwordFile = "${secrets}/clickhouse-reader";
+      otel.passwordFile = "${secrets}/clickhouse-otel";
     }
     // lib.optionalAttrs config.services.contrail.airflow.enable {
       airflow.passwordFile = "${secrets}/clickhouse-airflow";

@@ -12,6 +12,7 @@
         "kafkaExporter"
         "kafkaRest"
         "mail"
+        "openTelemetryCollector"
         "postgresql"
         "prometheus"
       ]

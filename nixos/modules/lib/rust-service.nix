@@ -119,6 +119,9 @@ in
               assertions = [ (secrets.noneIn path "credentials" cfg.settings) ];
 
               services.contrail.ports."${path}.settings.listen" = listensOn;
+              services.contrail.${option}.settings = lib.mkIf (contrail.openTelemetryCollector.enable or false) {
+                telemetry.otlp_endpoint = lib.mkDefault "http://${contrail.localAddress}:${toString contrail.openTelemetryCollector.httpPort}";
+              };
               networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall listensOn;
 
               environment.etc."contrail/${name}.toml".source = file;

@@ -79,7 +79,7 @@ in
     ''
     + lib.optionalString (profile == "host") ''
       case $secret in
-        admin | airflow | clickhouse | contrail* | default | password | reader | writer)
+        admin | airflow | clickhouse | contrail* | default | otel | password | reader | writer)
           echo "${option} names a file with a secret that everybody knows: make one of your own" >&2
           exit 1
           ;;
