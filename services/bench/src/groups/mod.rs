@@ -2,6 +2,7 @@
 
 mod disk;
 mod ingest;
+mod instrumentation;
 mod latency;
 mod memory;
 mod mock;
@@ -35,4 +36,5 @@ pub const GROUPS: &[Group] = &[
     disk::GROUP,
     memory::GROUP,
     mock::GROUP,
+    instrumentation::GROUP,
 ];
