@@ -110,6 +110,17 @@ class LocalStack:
         output = self.succeed("contrail status --json")
         return {part["name"]: int(part["port"]) for part in json.loads(output)}
 
+    def platform(self) -> Platform:
+        """The platform as scenarios see it, once it has started."""
+        ports = self.ports()
+        return Platform(
+            self,
+            clickhouse=f"http://127.0.0.1:{ports['clickhouse']}",
+            registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
+            ports={name: ports[name] for name in ("mock", "producer", "ingester")},
+            replay_token=str(self.directory / "state/producer/replay-token"),
+        )
+
     def wait_until_started(self) -> None:
         """Waits for the line that says that everything is ready."""
         end = time.monotonic() + READY_SECONDS
@@ -248,15 +259,7 @@ def main() -> int:
     failed = True
     try:
         stack.wait_until_started()
-        ports = stack.ports()
-        platform = Platform(
-            stack,
-            clickhouse=f"http://127.0.0.1:{ports['clickhouse']}",
-            registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
-            ports={name: ports[name] for name in ("mock", "producer", "ingester")},
-            replay_token=str(stack.directory / "state/producer/replay-token"),
-        )
-        known = scenarios(platform)
+        known = scenarios(stack.platform())
         wanted = sys.argv[1:] or list(known)
         if unknown := [name for name in wanted if name not in known]:
             print(

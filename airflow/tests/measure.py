@@ -19,7 +19,6 @@ import world
 from contrail_dags import archive, clickhouse, http, producer, settings
 from local import LocalStack
 from scenarios.orchestration import Airflow
-from scenarios.platform import Platform
 
 TABLE = archive.LIVE
 
@@ -33,16 +32,9 @@ class Measured:
             self.stack.wait_until_started()
             self.stack.succeed("contrail start airflow", timeout=400)
             ports = self.stack.ports()
-            url = f"http://127.0.0.1:{ports['clickhouse']}"
+            self.platform = self.stack.platform()
             self.client = clickhouse.Client(
-                settings.Clickhouse(url=url, password="admin", timeout_s=600)
-            )
-            self.platform = Platform(
-                self.stack,
-                clickhouse=url,
-                registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
-                ports={name: ports[name] for name in ("mock", "producer", "ingester")},
-                replay_token=str(self.stack.directory / "state/producer/replay-token"),
+                settings.Clickhouse(url=self.platform.clickhouse, password="admin", timeout_s=600)
             )
             self.airflow = Airflow(self.platform, f"http://127.0.0.1:{ports['airflow-api']}")
             self.airflow.wait_for_dags({"monthly_archive", "repair_gaps"})

@@ -87,14 +87,9 @@ class OnTheStack(unittest.TestCase):
             ports = cls.stack.ports()
             cls.airflow = f"http://127.0.0.1:{ports['airflow-api']}"
             cls.mails = f"http://127.0.0.1:{ports['mail']}"
-            url = f"http://127.0.0.1:{ports['clickhouse']}"
-            cls.client = clickhouse.Client(settings.Clickhouse(url=url, password="admin"))
-            cls.platform = Platform(
-                cls.stack,
-                clickhouse=url,
-                registry=f"http://127.0.0.1:{ports['registry']}/apis/ccompat/v7",
-                ports={name: ports[name] for name in ("mock", "producer", "ingester")},
-                replay_token=str(cls.stack.directory / "state/producer/replay-token"),
+            cls.platform = cls.stack.platform()
+            cls.client = clickhouse.Client(
+                settings.Clickhouse(url=cls.platform.clickhouse, password="admin")
             )
             body = json.dumps({"username": "admin", "password": "admin"}).encode()
             answer = http.ask(
