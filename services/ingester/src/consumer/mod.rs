@@ -44,7 +44,7 @@ const FETCHING: [(&str, &str); 5] = [
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "512"),
     ("queued.min.messages", "1000"),
-    ("fetch.message.max.bytes", "786432"),
+    ("fetch.message.max.bytes", "524288"),
     ("fetch.queue.backoff.ms", "20"),
 ];
 
