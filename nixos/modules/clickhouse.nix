@@ -225,6 +225,8 @@ in
           default = {
             # The H3 query of the README gives longitude first.
             geotoh3_argument_order = "lon_lat";
+            # Most of what is asked for is in the page cache: a thread of its own for each read takes longer.
+            local_filesystem_read_method = "pread";
             # An insert is answered when its rows are in the table, and one insert is one block.
             async_insert = 0;
             max_insert_block_size = 1048449;
@@ -237,6 +239,7 @@ in
             # Settings may be changed within a query, data may not.
             readonly = 2;
             geotoh3_argument_order = "lon_lat";
+            local_filesystem_read_method = "pread";
             max_memory_usage = cfg.memoryMaxBytes / 2;
             max_execution_time = 60;
             max_result_rows = 1000000;

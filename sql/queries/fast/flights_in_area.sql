@@ -7,9 +7,9 @@ SELECT
     timestamp
 FROM flight_data.flight_positions
 PREWHERE date >= toDate(now() - INTERVAL 5 MINUTE)
-  AND timestamp >= now() - INTERVAL 5 MINUTE
   AND lon_grid_materialized BETWEEN floor(-122.5) AND floor(-122.3)
   AND lat_grid_materialized BETWEEN floor(37.7) AND floor(37.9)
+  AND timestamp >= now() - INTERVAL 5 MINUTE
 WHERE longitude BETWEEN -122.5 AND -122.3
   AND latitude BETWEEN 37.7 AND 37.9
 ORDER BY timestamp DESC;

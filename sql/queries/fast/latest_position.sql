@@ -1,10 +1,8 @@
 -- Latest position of one flight by callsign, looked for in the newest days first; -p callsign=FDB892
-WITH
-    (SELECT max(timestamp) FROM flight_data.flight_positions WHERE callsign = {callsign:String} AND date >= today() - 1) AS recent,
-    -- Reads nothing if there is a recent one.
-    (SELECT max(timestamp) FROM flight_data.flight_positions WHERE callsign = {callsign:String} AND recent = 0) AS earlier,
-    greatest(recent, earlier) AS latest
+WITH (SELECT max(timestamp) FROM flight_data.flight_positions WHERE callsign = {callsign:String} AND date >= today() - 1) AS recent
 SELECT *
 FROM flight_data.flight_positions
-WHERE callsign = {callsign:String} AND date = toDate(latest) AND timestamp = latest
+-- All days, if there is nothing recent: then this is 1970.
+WHERE callsign = {callsign:String} AND date >= toDate(recent) AND timestamp >= recent
+ORDER BY timestamp DESC
 LIMIT 1;
