@@ -30,12 +30,13 @@ fn run(plan: &Plan) -> Result<Vec<Line>> {
     let sizes = SIZES.into_iter().filter(|size| *size < plan.rows);
     let mut lines = Vec::new();
     for rows in sizes.chain([plan.rows]) {
-        lines.extend(at(rows)?);
+        lines.extend(at(rows, rows == plan.rows)?);
     }
     Ok(lines)
 }
 
-fn at(rows: u64) -> Result<Vec<Line>> {
+/// `is_whole`: of the size that the target is of; in a small table the projections weigh more.
+fn at(rows: u64, is_whole: bool) -> Result<Vec<Line>> {
     let stack = asking::engine()?;
     let asker = Asker::new(&stack);
     let engine = pid(&stack, Component::Clickhouse)?;
@@ -68,7 +69,7 @@ fn at(rows: u64) -> Result<Vec<Line>> {
             "files of the active parts after OPTIMIZE FINAL: columns, keys, indexes, projections",
             bytes("bytes_on_disk", "parts")?,
         );
-        if role == Role::Ours {
+        if role == Role::Ours && is_whole {
             whole = whole.with_target(Target::AtMost(BYTES));
         }
         lines.push(whole);
