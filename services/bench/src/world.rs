@@ -1,5 +1,6 @@
 //! Parts of the platform as processes of their own, for groups that measure whole processes.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -62,4 +63,25 @@ pub fn pid(stack: &Stack, component: Component) -> Result<u32> {
     stack
         .pid(component)
         .with_context(|| format!("{component} is not running"))
+}
+
+/// What a service with this port tells of itself, as Prometheus has it.
+///
+/// # Errors
+/// It does not answer.
+pub fn metrics(service: impl Display, port: u16) -> Result<String> {
+    contrail::http::get(port, "/metrics", Duration::from_secs(10))
+        .map(|answer| answer.body)
+        .with_context(|| format!("{service} does not tell its metrics"))
+}
+
+/// One of a service's metrics, by its name.
+///
+/// # Errors
+/// It does not answer, or has none of that name.
+pub fn metric(service: impl Display, port: u16, name: &str) -> Result<f64> {
+    metrics(&service, port)?
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        .with_context(|| format!("{service} has no metric {name}"))
 }

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use contrail::Stack;
 use contrail::component::Component::{self, Clickhouse, Ingester, Kafka, Mock, Producer};
 
 use super::Group;
+use super::ingest::settle;
 use crate::Plan;
 use crate::cpu::Meter;
 use crate::report::{Line, Role, Target, Unit};
 use crate::rounds::Run;
-use crate::world::{World, pid};
+use crate::world::{World, metric, metrics, pid};
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -126,13 +127,13 @@ impl Side {
     /// Has the producer work for a while, and counts what comes out at the end, until nothing does any more.
     fn run(&self, window: Duration) -> Result<Run> {
         let stack = &self.stack;
-        self.rest()?;
+        settle(stack)?;
         let asking = AtomicBool::new(self.is_on);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while asking.load(Ordering::Relaxed) {
                     for service in SERVICES {
-                        let _ = metrics(stack, service);
+                        let _ = metrics(service, stack.port(service));
                     }
                     std::thread::sleep(Duration::from_secs(1));
                 }
@@ -180,47 +181,9 @@ impl Side {
 
     /// Rows that the ingester has inserted.
     fn inserted(&self) -> Result<f64> {
-        let text = metrics(&self.stack, Ingester)?;
-        text.lines()
-            .find_map(|line| {
-                line.strip_prefix("flight_ingester_rows_inserted_total ")?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
-            .context("the ingester does not say how many rows it inserted")
+        let port = self.stack.port(Ingester);
+        metric(Ingester, port, "flight_ingester_rows_inserted_total")
     }
-
-    /// Waits until the engine merges no more.
-    fn rest(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut quiet = 0;
-        while quiet < 5 {
-            ensure!(
-                Instant::now() < deadline,
-                "the engine does not come to rest"
-            );
-            std::thread::sleep(Duration::from_millis(100));
-            let merging = self
-                .stack
-                .warehouse()
-                .query(
-                    "SELECT count() FROM system.merges",
-                    &[],
-                    "TabSeparated",
-                    Duration::from_secs(30),
-                )
-                .map_err(anyhow::Error::msg)?;
-            quiet = if merging.trim() == "0" { quiet + 1 } else { 0 };
-        }
-        Ok(())
-    }
-}
-
-fn metrics(stack: &Stack, component: Component) -> Result<String> {
-    contrail::http::get(stack.port(component), "/metrics", Duration::from_secs(10))
-        .map(|answer| answer.body)
-        .map_err(|error| anyhow::anyhow!("{component} does not tell its metrics: {error}"))
 }
 
 /// Takes traces and throws them away.

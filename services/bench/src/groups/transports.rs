@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use contrail::{Component, Stack, http};
+use contrail::{Component, Stack};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,7 +14,7 @@ use crate::Plan;
 use crate::cpu::Meter;
 use crate::report::{Line, Role, Target, Unit};
 use crate::rounds::{Run, Subject, interleaved};
-use crate::world::{World, pid};
+use crate::world::{self, World, pid};
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -133,12 +133,7 @@ impl Producer {
     }
 
     fn metric(&self, name: &str) -> Result<f64> {
-        let answer = http::get(self.port, "/metrics", Duration::from_secs(5))?;
-        answer
-            .body
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-            .with_context(|| format!("flight-producer has no metric {name}"))
+        world::metric("flight-producer", self.port, name)
     }
 
     fn committed(&self) -> Result<u64> {

@@ -14,7 +14,7 @@ use super::backlog::{Backlog, PARTITIONS};
 use super::{ask, until};
 use crate::cpu::{self, Meter};
 use crate::rounds::Run;
-use crate::world::pid;
+use crate::world::{self, pid};
 
 /// flight-ingester's default.
 const GROUP: &str = "flight-ingester";
@@ -101,10 +101,7 @@ pub fn check(stack: &Stack, backlog: &Backlog) -> Result<()> {
     Ok(())
 }
 
+/// 0 while it is not told.
 fn metric(stack: &Stack, name: &str) -> f64 {
-    let answer = contrail::http::get(stack.port(Ingester), "/metrics", Duration::from_secs(5));
-    let text = answer.map(|answer| answer.body).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-        .unwrap_or(0.0)
+    world::metric(Ingester, stack.port(Ingester), name).unwrap_or(0.0)
 }

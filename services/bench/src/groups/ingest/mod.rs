@@ -20,6 +20,7 @@ use crate::groups::Group;
 use crate::report::{Line, Role, Target, Unit};
 use crate::rounds::Run;
 use backlog::Backlog;
+pub use drain::settle;
 
 /// Records in the topic.
 const RECORDS: u64 = 6_000_000;
