@@ -24,8 +24,8 @@ const KILLS: usize = 20;
 /// A test that does not come to its kills within this time has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Places, and how many of a hundred passes are deadly. A body is passed once for each of its pieces, more of
-/// them the larger the batch: it must not keep nearly every insert from being answered.
+/// Places, and how many of a hundred passes are deadly. Each is passed once a batch, a transaction or an
+/// insert, however large that is.
 const PRODUCER: [(&str, u32); 3] = [
     ("producer::in-transaction", 2),
     ("producer::before-commit", 20),
@@ -33,7 +33,7 @@ const PRODUCER: [(&str, u32); 3] = [
 ];
 const INGESTER: [(&str, u32); 3] = [
     ("ingester::after-range-commit", 8),
-    ("ingester::in-the-body", 4),
+    ("ingester::in-the-body", 8),
     ("ingester::after-insert", 12),
 ];
 
