@@ -33,7 +33,7 @@ const PRODUCER: [(&str, u32); 3] = [
 ];
 const INGESTER: [(&str, u32); 3] = [
     ("ingester::after-range-commit", 8),
-    ("ingester::in-the-body", 8),
+    ("ingester::in-the-body", 12),
     ("ingester::after-insert", 12),
 ];
 
