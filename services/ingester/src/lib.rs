@@ -6,6 +6,7 @@
 //! then the rows into ClickHouse ([`store`]) under a token made of that range. What cannot be decoded
 //! or cannot be true goes to the dead letters ([`dead_letters`]).
 
+pub mod allocator;
 pub mod batch;
 pub mod consumer;
 pub mod dead_letters;

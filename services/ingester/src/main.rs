@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use flight::cli::{ConfigArgs, check_config, report};
 use flight::shutdown::Shutdown;
+use flight_ingester::allocator;
 use flight_ingester::error::IngestError;
 use flight_ingester::migrate::{MIGRATIONS, migrate, retain};
 use flight_ingester::service;
@@ -37,6 +38,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     flight::memory::use_small_pages();
+    allocator::give_back_soon();
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Run);
     if matches!(command, Command::CheckConfig) {

@@ -108,7 +108,7 @@ impl Default for BatchSettings {
         Self {
             max_rows: 500_000,
             max_bytes: 48 << 20,
-            memory_bytes: 48 << 20,
+            memory_bytes: 64 << 20,
             linger_ms: 300,
             backlog_linger_ms: 2_000,
         }

@@ -22,6 +22,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::allocator;
 use crate::batch::Batch;
 use crate::consumer::GroupConsumer;
 use crate::consumer::gaps::{Gaps, MARKER};
@@ -42,6 +43,9 @@ const POLL: Duration = Duration::from_millis(50);
 const RUN: usize = 1024;
 /// How long to wait for others' memory, or for one's turn.
 const TURN: Duration = Duration::from_millis(5);
+
+/// A partition that rests gives memory back, if its batches have taken so much since it did that last.
+const UNRETURNED_BYTES: usize = 4 << 20;
 
 /// What the threads of all partitions share.
 pub struct PartitionContext {
@@ -162,6 +166,8 @@ struct Partition {
     last: Option<i64>,
     gaps: Gaps,
     began: Option<Instant>,
+    /// What batches have taken since memory was given back.
+    unreturned_bytes: usize,
     /// Trace contexts of the sampled batches in what was collected.
     traces: Contexts,
 }
@@ -195,6 +201,7 @@ pub fn run(
         last: None,
         gaps: Gaps::default(),
         began: None,
+        unreturned_bytes: 0,
         traces: Contexts::default(),
     };
     let mut ended = partition
@@ -321,12 +328,15 @@ impl Partition {
             && offset >= self.next
         {
             self.next = offset;
-            self.close(offset)
+            self.close(offset)?;
         } else if self.closed_at.is_none() {
-            self.close(self.next)
-        } else {
-            Ok(())
+            self.close(self.next)?;
         }
+        if self.unreturned_bytes >= UNRETURNED_BYTES {
+            self.unreturned_bytes = 0;
+            allocator::give_back_now();
+        }
+        Ok(())
     }
 
     /// Whether the oldest record has waited long enough. While the log has more already, larger batches are

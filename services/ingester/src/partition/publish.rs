@@ -50,6 +50,7 @@ impl Partition {
         failpoint!("ingester::after-insert");
         self.next = last + 1;
         self.closed_at = None;
+        self.unreturned_bytes += self.bytes();
         self.forget_batch();
         Ok(())
     }
