@@ -30,6 +30,7 @@
     import ./lib/scenarios.nix { inherit lib; } [ "platform" "presence" "flow" "dashboards" "traces" ]
       ''
         platform = Platform(machine, contrail="${program contrail.command "contrail"}")
+        dashboards = json.loads(r"""${builtins.toJSON dashboards}""")
 
         start_all()
 
@@ -145,6 +146,7 @@
             if "opentelemetry-collector" not in absent:
                 machine.wait_for_unit("opentelemetry-collector.service")
                 traces_arrive(platform, "${contrail.openTelemetryCollector.database}")
+                traces_are_shown(platform, dashboards)
 
         with subtest("Grafana's data source answers"):
             if "grafana" not in absent:
@@ -159,7 +161,7 @@
                 grafana_answers(
                     platform,
                     "http://127.0.0.1:${toString contrail.grafana.port}",
-                    json.loads(r"""${builtins.toJSON dashboards}"""),
+                    dashboards,
                 )
 
         with subtest("Prometheus has the rules, and accounts for every event"):

@@ -1,6 +1,9 @@
-"""Traces of batches arrive where the collector stores them."""
+"""Traces of batches arrive where the collector stores them, and can be shown from there."""
 
+import json
 import time
+import typing
+import urllib.parse
 
 from scenarios.platform import Platform
 
@@ -28,3 +31,53 @@ def traces_arrive(platform: Platform, database: str) -> None:
     )
     platform.node.log(f"a trace, in nanoseconds:\n{tree}")
     assert platform.query(f"SELECT count() FROM {table}_trace_id_ts") != "0"
+
+
+def traces_are_shown(platform: Platform, dashboards: list[dict[str, typing.Any]]) -> None:
+    """What Grafana asks of the collector's tables is answered: the list of traces, and the spans of one."""
+    (panel,) = [
+        panel
+        for dashboard in dashboards
+        for panel in dashboard["panels"]
+        if panel["title"] == "Newest traces"
+    ]
+    (target,) = panel["targets"]
+    # As the data source expands it.
+    newest = target["rawSql"].replace(
+        "$__timeFilter(Timestamp)", "Timestamp >= now() - INTERVAL 1 HOUR"
+    )
+    links = {
+        override["matcher"]["options"]: override["properties"][0]["value"][0]["url"]
+        for override in panel["fieldConfig"]["overrides"]
+        if override["properties"][0]["id"] == "links"
+    }
+    panes = urllib.parse.parse_qs(urllib.parse.urlsplit(links["trace"]).query)["panes"][0]
+    (pane,) = json.loads(panes).values()
+    spans = pane["queries"][0]["rawSql"]
+
+    def ask(sql: str) -> list[dict[str, typing.Any]]:
+        assert "$" not in sql, sql
+        # The user that Grafana is.
+        options = ("-u", "reader:reader", "--data-binary", sql)
+        answer = platform.curl(f"{platform.clickhouse}/?default_format=JSON", *options)
+        rows: list[dict[str, typing.Any]] = json.loads(answer)["data"]
+        return rows
+
+    end = time.monotonic() + 60
+    # Each service sends its spans when it suits it: those of the newest traces are still on their way.
+    while True:
+        listed = ask(newest)
+        for row in listed:
+            if row["source"] and int(row["inserted_rows"]) > 0:
+                shown = ask(spans.replace("${__value.raw}", row["trace"]))
+                assert {span["traceID"] for span in shown} == {row["trace"]}, shown
+                if {span["serviceName"] for span in shown} >= set(SERVICES):
+                    tags = {tag["key"] for span in shown for tag in span["tags"]}
+                    assert "contrail.rows" in tags, tags
+                    found = (
+                        f"{len(listed)} traces are listed, {row['trace']} has {len(shown)} spans"
+                    )
+                    platform.node.log(found)
+                    return
+        assert time.monotonic() < end, f"no trace that is listed is whole: {listed[:3]}"
+        time.sleep(1)
