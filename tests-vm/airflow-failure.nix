@@ -63,7 +63,11 @@
       with subtest("Prometheus has Airflow's metrics"):
           statsd = "${lib.getExe' pkgs.prometheus-statsd-exporter "statsd_exporter"}"
           if present(machine, statsd, "Airflow's metrics, the StatsD exporter"):
-              airflow_is_measured(platform, "http://127.0.0.1:${toString nodes.machine.services.contrail.prometheus.port}")
+              airflow_is_measured(
+                  platform,
+                  "http://127.0.0.1:${toString nodes.machine.services.contrail.prometheus.port}",
+                  json.loads(r"""${lib.readFile ../grafana/dashboards/contrail-airflow.json}"""),
+              )
 
       with subtest("every event is accounted for"):
           platform.verify()

@@ -1,10 +1,10 @@
-"""Airflow: what its DAGs found, mended and moved, as they write it down."""
+"""Airflow: what its DAGs found, mended and moved, as they write it down; and how it runs, by its own metrics."""
 
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from contrail_grafana import build
-from contrail_grafana.build import Sql
+from contrail_grafana.build import Sql, promql
 
 UID = "contrail-airflow"
 
@@ -130,7 +130,71 @@ def dashboard() -> models.Dashboard:
     return build.board(
         UID,
         "Airflow",
-        "What contrail's DAGs found, mended and moved.",
-        {"What the DAGs did": found},
+        "What contrail's DAGs found, mended and moved, and how Airflow itself runs.",
+        {"What the DAGs did": found, "Airflow itself": itself()},
         since="now-2d",
     )
+
+
+def itself() -> list[build.Panel]:
+    """What Airflow tells by StatsD. A counter of StatsD begins with its first event, which no rate would show."""
+    return [
+        build.lines(
+            "Runs that ended well",
+            "Runs of each DAG that ended well, counted since the StatsD exporter was started.",
+            units.Short,
+            promql(("sum by (dag_id) (airflow_dagrun_duration_success_count)", "{{dag_id}}")),
+            size=(8, 8),
+        ),
+        build.lines(
+            "Time of a run",
+            "How long runs that ended well took: each DAG's mean of the last hour or, where none ended in it, of all runs.",
+            units.Seconds,
+            promql(
+                (
+                    (
+                        "sum by (dag_id) (rate(airflow_dagrun_duration_success_sum[1h]))"
+                        " / sum by (dag_id) (rate(airflow_dagrun_duration_success_count[1h])) > 0"
+                        " or sum by (dag_id) (airflow_dagrun_duration_success_sum)"
+                        " / sum by (dag_id) (airflow_dagrun_duration_success_count)"
+                    ),
+                    "{{dag_id}}",
+                )
+            ),
+            size=(8, 8),
+        ),
+        build.lines(
+            "Failed tasks",
+            "Tasks that failed, counted since the StatsD exporter was started. A check fails where it finds fault: that "
+            "is what it is for.",
+            units.Short,
+            promql(
+                (
+                    'sum by (dag_id, task_id) (airflow_ti_failures{dag_id!=""})',
+                    "{{dag_id}} {{task_id}}",
+                )
+            ),
+            size=(8, 8),
+        ),
+        build.lines(
+            "Turns of the scheduler",
+            "Turns that the scheduler's loop makes; none means that it hangs or is away.",
+            units.OpsPerSecond,
+            promql(("sum(rate(airflow_scheduler_heartbeat[$__rate_interval]))", "turns")),
+            size=(8, 8),
+        ),
+        build.lines(
+            "Open slots",
+            "Tasks that could run besides those that do, in each pool.",
+            units.Short,
+            promql(("sum by (pool_name) (airflow_pool_open_slots)", "{{pool_name}}")),
+            size=(8, 8),
+        ),
+        build.lines(
+            "DAG files that cannot be read",
+            "Files of DAGs in which the DAG processor found an error when it read them.",
+            units.Short,
+            promql(("max(airflow_dag_processing_import_errors)", "files")),
+            size=(8, 8),
+        ),
+    ]

@@ -117,15 +117,27 @@ def gaps_are_repaired(platform: Platform, airflow: Airflow) -> None:
     assert repaired.split() == ["filled", "400"], repaired
 
 
-def airflow_is_measured(platform: Platform, prometheus: str) -> None:
-    """Prometheus has Airflow's own metrics, with what runs and tasks come to."""
-    for metric in (
-        "airflow_scheduler_heartbeat",
-        'airflow_ti_failures{dag_id="producer_health",task_id="check"}',
-        'airflow_dagrun_duration_success_count{dag_id="repair_gaps"}',
+def airflow_is_measured(
+    platform: Platform, prometheus: str, dashboard: dict[str, typing.Any]
+) -> None:
+    """Prometheus has Airflow's own metrics, with what runs and tasks come to, and answers their panels."""
+    panels = [
+        target["expr"].replace("$__rate_interval", "1m")
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+        if "expr" in target
+    ]
+    assert panels, dashboard["title"]
+    for question in (
+        "airflow_scheduler_heartbeat > 0",
+        'airflow_ti_failures{dag_id="producer_health",task_id="check"} > 0',
+        'airflow_dagrun_duration_success_count{dag_id="repair_gaps"} > 0',
+        *panels,
     ):
-        question = ("-G", f"{prometheus}/api/v1/query", "--data-urlencode", f"query={metric} > 0")
-        command = shlex.join(["curl", "-s", *question])
+        asked = ("-G", f"{prometheus}/api/v1/query", "--data-urlencode", f"query={question}")
+        command = shlex.join(["curl", "-s", *asked])
         answer = platform.node.wait_until_succeeds(f"{command} | grep '\"value\"'", timeout=120)
-        (series, *_) = json.loads(answer)["data"]["result"]
-        platform.node.log(f"{metric} {series['value'][1]}")
+        found = json.loads(answer)["data"]["result"]
+        # What is divided by nothing is no number.
+        assert all(series["value"][1] != "NaN" for series in found), f"{question}: {found}"
+        platform.node.log(f"{question}: {found[0]['metric']} {found[0]['value'][1]}")
