@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contrail::questions::Question;
@@ -45,10 +45,9 @@ impl World {
         for set in week(rows, end_ms) {
             insert(&asker, &set).unwrap();
         }
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/queries");
         // Half a minute into a minute, so that the last hour begins within one.
         let now = end_ms as u64 / 60_000 * 60 - 30;
-        let questions = asking::at(now, &folder).unwrap();
+        let questions = asking::at(now, &folder()).unwrap();
         Self {
             stack,
             asker,
@@ -111,6 +110,10 @@ impl World {
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/queries")
+}
+
 fn insert(asker: &Asker, set: &Dataset) -> anyhow::Result<()> {
     let client = asker.client();
     let load = set.load(&client, "flight_data.flight_positions", |_| ());
@@ -157,6 +160,7 @@ fn fast_variants_answer_as_the_rows_do_and_read_far_fewer() {
     }
     watermarks(&world);
     killed(&world);
+    moved(&world);
 }
 
 /// What the ingester asks whenever it is assigned a partition reads no rows of positions.
@@ -197,4 +201,55 @@ fn kill(world: &World) {
         .stack
         .wait_ready(Component::Clickhouse, limit)
         .unwrap();
+}
+
+/// The year of the seasonal question begins within a day that is moved to the monthly table: at each step of the
+/// way the fast variant counts every row of both tables once.
+fn moved(world: &World) {
+    const DAYS: &str = "flight_data.archived_days (date, state, rows, checksum)";
+    const LIVE: &str = "flight_data.flight_positions";
+    const MONTHLY: &str = "flight_data.flight_positions_monthly";
+    let value = |sql: &str| world.asker.value(sql).unwrap();
+    let day = value(&format!("SELECT min(date) + 1 FROM {LIVE}"));
+    let later = value(&format!(
+        "SELECT toUnixTimestamp(toDateTime('{day} 10:20:30', 'UTC') + INTERVAL 1 YEAR)"
+    ));
+    let questions = asking::at(later.parse().unwrap(), &folder()).unwrap();
+    let question = asking::named(&questions, "seasonal_pattern").unwrap();
+    let fast = question.fast.as_deref().unwrap();
+    let both_tables = question
+        .plain
+        .replace(LIVE, "flight_data.flight_positions_all");
+    let answer = |step: &str| {
+        let rows = world.rows(&both_tables).text;
+        assert_eq!(world.asker.ask(fast, &[]).unwrap().text, rows, "{step}");
+        rows
+    };
+    let count = |answer: &str| -> u64 {
+        let counts = answer.lines().filter_map(|line| line.split('\t').nth(1));
+        counts.map(|count| count.parse::<u64>().unwrap()).sum()
+    };
+    let all = answer("nothing was moved");
+    let within = value(&format!("SELECT count() FROM {LIVE} WHERE date > '{day}'"));
+    assert!(
+        count(&all) > within.parse().unwrap(),
+        "none of the first day"
+    );
+    value(&format!(
+        "INSERT INTO {MONTHLY} SELECT * FROM {LIVE} WHERE date = '{day}'"
+    ));
+    for state in ["copied", "switched", "dropped"] {
+        if state == "dropped" {
+            value(&format!("ALTER TABLE {LIVE} DROP PARTITION '{day}'"));
+        }
+        value(&format!(
+            "INSERT INTO {DAYS} VALUES ('{day}', '{state}', 0, 0)"
+        ));
+        assert_eq!(answer(state), all, "{state}");
+    }
+    // What comes late is in the first table again.
+    value(&format!(
+        "INSERT INTO {LIVE} SELECT * FROM {MONTHLY} WHERE date = '{day}' ORDER BY timestamp DESC LIMIT 1"
+    ));
+    assert_eq!(count(&answer("a late row")), count(&all) + 1);
 }

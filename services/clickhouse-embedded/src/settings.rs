@@ -117,6 +117,11 @@ impl Default for Settings {
                     ("local_filesystem_read_method", "pread"),
                     // Looking at the parts' statistics takes half of the time in which a question is planned.
                     ("use_statistics", "0"),
+                    // Most answers are short: threads that write one take longer than the writing.
+                    ("output_format_parallel_formatting", "0"),
+                    // What has just come is small, and read as a whole. The index of cells is made when
+                    // it is merged with more.
+                    ("exclude_materialize_skip_indexes_on_insert", "cells"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             ),

@@ -48,6 +48,7 @@ pub const MIGRATIONS: &[Migration] = migrations![
     "0005_gap_checks",
     "0006_airflow",
     "0007_larger_merges",
+    "0008_cells_of_granules",
 ];
 
 impl Migration {
