@@ -23,8 +23,8 @@ pub const SEED: [&str; 8] = [
     "seasonal_pattern",
 ];
 
-/// Longest wait for an answer.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Longest wait for an answer: as long as merging a hundred million rows may take.
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

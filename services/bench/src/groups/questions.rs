@@ -108,10 +108,18 @@ impl Way {
     }
 }
 
+/// The last 23:00 UTC. Rows end then, and questions are asked as if it were then: the day that most of them ask of
+/// is nearly full, at whatever time of the day they are measured.
+fn last_evening(now_ms: i64) -> i64 {
+    const DAY_MS: i64 = 86_400_000;
+    const EVENING_MS: i64 = 23 * 3_600_000;
+    (now_ms - EVENING_MS).div_euclid(DAY_MS) * DAY_MS + EVENING_MS
+}
+
 fn run(plan: &Plan) -> Result<Vec<Line>> {
     let stack = asking::engine()?;
     let asker = Asker::new(&stack);
-    let end_ms = now_ms();
+    let end_ms = last_evening(now_ms());
     eprintln!("  loading {} rows", plan.rows);
     for set in week(plan.rows, end_ms) {
         asking::runtime()?.block_on(set.load(&asker.client(), OURS, |_| ()))?;
@@ -165,4 +173,18 @@ fn run(plan: &Plan) -> Result<Vec<Line>> {
         lines.push(read);
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_end_at_the_last_evening() {
+        // 2026-11-26 23:00 UTC.
+        let evening = 1_795_734_000_000;
+        assert_eq!(last_evening(evening), evening);
+        assert_eq!(last_evening(evening - 1), evening - 86_400_000);
+        assert_eq!(last_evening(evening + 3_600_000), evening);
+    }
 }
