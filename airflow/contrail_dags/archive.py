@@ -139,15 +139,17 @@ class Archivist:
             )
 
     def _tidy(self) -> None:
-        """Drops what left by a run that was killed after all of it was found in the monthly table."""
+        """Drops what left by a run that was killed after all of it was found in the monthly table.
+
+        An empty table too: flight_positions may have got another index since it was made.
+        """
         if not self.client.number(f"EXISTS TABLE {LEAVING}"):
             return
-        left = self.client.rows(f"SELECT DISTINCT date FROM {LEAVING}")
         waiting = self.client.rows(
             f"SELECT DISTINCT date FROM {LEAVING} WHERE date NOT IN"
             f" (SELECT date FROM {DAYS} FINAL WHERE state = 'dropped')"
         )
-        if left and not waiting:
+        if not waiting:
             self._execute("drop-left", f"DROP TABLE IF EXISTS {LEAVING} SYNC")
 
     def archive(self, day: str) -> Moved:

@@ -254,6 +254,16 @@ class Archive(unittest.TestCase):
             self.archivist().archive(DAY)
         self.assertEqual(ROWS, self.archivist().content(archive.LIVE, DAY).row_count)
 
+    def test_a_migration_between_two_runs_stops_none(self) -> None:
+        world.fill(self.client, DAY, ROWS)
+        self.assertEqual(-9, self._archive_killed_at("move-day").returncode)
+        self.client.execute(f"ALTER TABLE {archive.LIVE} ADD INDEX later gspeed TYPE minmax")
+        try:
+            self.archivist().archive(DAY)
+        finally:
+            self.client.execute(f"ALTER TABLE {archive.LIVE} DROP INDEX later")
+        self.assert_archived(ROWS)
+
     def test_an_engine_that_is_away_is_named(self) -> None:
         away = clickhouse.Client(settings.Clickhouse(url="http://127.0.0.1:9"))
         with self.assertRaisesRegex(clickhouse.ClickhouseError, "127.0.0.1:9"):
