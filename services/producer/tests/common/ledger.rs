@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flight::avro::{Decoder, POSITION_SCHEMA, split_header};
 use flight::checkpoint::SourceCheckpoint;
@@ -15,29 +15,22 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::registry::SCHEMA_ID;
 
+/// How long to wait for transactions that are open: one of a producer that died is so for longer.
+const OPEN: Duration = Duration::from_secs(5);
+
 /// Everything that is committed in a topic, in the order of each partition.
 pub fn read_topic(settings: &Settings, topic: &str) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = settings
-        .kafka
-        .client_config("ledger")
-        .set("group.id", "ledger")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "50")
-        .create()
-        .unwrap();
-    let metadata = consumer
-        .fetch_metadata(Some(topic), Duration::from_secs(10))
-        .unwrap();
-    let mut open = metadata.topics()[0].partitions().len();
+    let consumer = consumer(settings, "read_committed");
+    let partitions = partitions(&consumer, topic);
+    wait_until_decided(settings, &consumer, topic, &partitions);
     let mut assignment = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
+    for partition in &partitions {
         assignment
-            .add_partition_offset(topic, partition.id(), Offset::Beginning)
+            .add_partition_offset(topic, *partition, Offset::Beginning)
             .unwrap();
     }
     consumer.assign(&assignment).unwrap();
+    let mut open = partitions.len();
     let mut messages = Vec::new();
     while open > 0 {
         match consumer.poll(Duration::from_secs(20)) {
@@ -48,6 +41,51 @@ pub fn read_topic(settings: &Settings, topic: &str) -> Vec<OwnedMessage> {
         }
     }
     messages
+}
+
+fn consumer(settings: &Settings, isolation: &str) -> BaseConsumer {
+    settings
+        .kafka
+        .client_config("ledger")
+        .set("group.id", "ledger")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "50")
+        .create()
+        .unwrap()
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(10))
+        .unwrap();
+    let partitions = metadata.topics()[0].partitions();
+    partitions.iter().map(|partition| partition.id()).collect()
+}
+
+/// The broker acknowledges a transaction before its markers are in every partition. Until then a partition
+/// ends before the transaction for who reads what is committed.
+fn wait_until_decided(
+    settings: &Settings,
+    committed: &BaseConsumer,
+    topic: &str,
+    partitions: &[i32],
+) {
+    let all = consumer(settings, "read_uncommitted");
+    let end = |consumer: &BaseConsumer, partition| {
+        let (_, end) = consumer
+            .fetch_watermarks(topic, partition, Duration::from_secs(10))
+            .unwrap();
+        end
+    };
+    let deadline = Instant::now() + OPEN;
+    for &partition in partitions {
+        let until = end(&all, partition);
+        while end(committed, partition) < until && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 /// Positions of one source: how often each offset is there.
