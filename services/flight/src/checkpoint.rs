@@ -1,6 +1,7 @@
 //! How far a source has been sent to Kafka. A checkpoint is committed in the same Kafka transaction
 //! as the events that it covers, so neither can be there without the other.
 
+use crate::offsets::Offsets;
 use serde::{Deserialize, Serialize};
 
 /// Compacted topic of checkpoints: key is the source's name, value is [`SourceCheckpoint`] as JSON.
@@ -19,7 +20,7 @@ pub struct SourceCheckpoint {
     /// Offsets below `next_offset` that the producer passed over to be live again after an outage, and is
     /// sending beside what comes: in their order, apart from each other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holes: Vec<Hole>,
+    pub holes: Vec<Offsets>,
     /// Which run of the producer wrote this. A producer that was fenced finds here who took over.
     pub session: String,
     /// Host of that run.
@@ -28,27 +29,10 @@ pub struct SourceCheckpoint {
     pub committed_at_ms: i64,
 }
 
-/// Consecutive offsets that are still to be sent, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hole {
-    /// First offset.
-    pub first: i64,
-    /// Last offset.
-    pub last: i64,
-}
-
-impl Hole {
-    /// Number of offsets.
-    pub fn count(self) -> u64 {
-        u64::try_from(self.last - self.first + 1).unwrap_or(0)
-    }
-}
-
 impl SourceCheckpoint {
     /// Whether an event that was ever to be sent is in Kafka, by this checkpoint.
     pub fn covers(&self, offset: i64) -> bool {
-        let in_hole = |hole: &Hole| (hole.first..=hole.last).contains(&offset);
-        offset < self.next_offset && !self.holes.iter().any(in_hole)
+        offset < self.next_offset && !self.holes.iter().any(|hole| hole.contains(offset))
     }
 
     /// What makes the offsets of this checkpoint senseless, if anything does.
@@ -60,7 +44,7 @@ impl SourceCheckpoint {
             ));
         }
         let mut from = origin;
-        for Hole { first, last } in &self.holes {
+        for Offsets { first, last } in &self.holes {
             if *first < from || last < first || *last >= next {
                 return Some(format!(
                     "the hole {first} to {last} is not between {from} and next_offset {next}"
@@ -96,7 +80,7 @@ mod tests {
             next_offset: 100,
             holes: holes
                 .iter()
-                .map(|&(first, last)| Hole { first, last })
+                .map(|&(first, last)| Offsets { first, last })
                 .collect(),
             session: "s".into(),
             host: "h".into(),

@@ -3,7 +3,7 @@
 //!
 //! One module is one concern:
 //!
-//! - the data: [`position`], [`avro`], [`source`], [`checkpoint`], [`dead_letter`], [`calendar`]
+//! - the data: [`position`], [`avro`], [`source`], [`offsets`], [`checkpoint`], [`dead_letter`], [`calendar`]
 //! - the systems around: [`kafka`], [`registry`], [`clickhouse`], and [`tls`] on the way to them
 //! - the life of a service: [`config`], [`cli`], [`telemetry`], [`metrics`], [`admin`], [`supervision`],
 //!   [`shutdown`], [`backoff`]
@@ -23,6 +23,7 @@ pub mod failpoint;
 pub mod kafka;
 pub mod memory;
 pub mod metrics;
+pub mod offsets;
 pub mod position;
 pub mod registry;
 pub mod shutdown;

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use flight::checkpoint::Hole;
+use flight::offsets::{Offsets, append};
 
 use crate::encode::RecordEncoder;
 use crate::replay::Pace;
@@ -35,7 +35,7 @@ pub(crate) struct CatchUp {
     pace: Pace,
     chunk_events: u64,
     /// As they will be once the open transaction is committed.
-    holes: Vec<Hole>,
+    holes: Vec<Offsets>,
     /// Reads the first hole.
     feed: Option<Feed>,
     /// Events of holes in the open transaction, and the time that writing them took.
@@ -46,7 +46,7 @@ pub(crate) struct CatchUp {
 
 impl CatchUp {
     /// What an earlier session left open.
-    pub(crate) fn new(settings: &CatchUpSettings, holes: Vec<Hole>) -> Self {
+    pub(crate) fn new(settings: &CatchUpSettings, holes: Vec<Offsets>) -> Self {
         let chunk_events = match settings.max_events_per_s {
             0 => MOST_IN_CHUNK,
             rate => ((f64::from(rate) * CHUNK.as_secs_f64()) as u64).clamp(1, MOST_IN_CHUNK),
@@ -81,15 +81,12 @@ impl CatchUp {
     }
 
     /// Leaves offsets for later. They stand above all that was left before.
-    pub(crate) fn pass_over(&mut self, hole: Hole) {
-        match self.holes.last_mut() {
-            Some(before) if before.last + 1 == hole.first => before.last = hole.last,
-            _ => self.holes.push(hole),
-        }
+    pub(crate) fn pass_over(&mut self, hole: Offsets) {
+        append(&mut self.holes, hole);
     }
 
     /// What the checkpoint of the open transaction must name.
-    pub(crate) fn holes(&self) -> &[Hole] {
+    pub(crate) fn holes(&self) -> &[Offsets] {
         &self.holes
     }
 
@@ -175,18 +172,18 @@ impl CatchUp {
 }
 
 /// Holes, less what the source can give no more: that is missing from now on, and shows as such.
-pub(crate) fn reachable(holes: Vec<Hole>, origin: i64) -> Vec<Hole> {
-    let cut = |hole: Hole| Hole {
+pub(crate) fn reachable(holes: Vec<Offsets>, origin: i64) -> Vec<Offsets> {
+    let cut = |hole: Offsets| Offsets {
         first: hole.first.max(origin),
         ..hole
     };
-    let left: Vec<Hole> = holes
+    let left: Vec<Offsets> = holes
         .iter()
         .filter(|hole| hole.last >= origin)
         .map(|hole| cut(*hole))
         .collect();
     if left != holes {
-        let events = |holes: &[Hole]| holes.iter().map(|hole| hole.count()).sum::<u64>();
+        let events = |holes: &[Offsets]| holes.iter().map(|hole| hole.count()).sum::<u64>();
         tracing::error!(
             events = events(&holes) - events(&left),
             origin,
@@ -200,11 +197,11 @@ pub(crate) fn reachable(holes: Vec<Hole>, origin: i64) -> Vec<Hole> {
 mod tests {
     use super::*;
 
-    fn hole(first: i64, last: i64) -> Hole {
-        Hole { first, last }
+    fn hole(first: i64, last: i64) -> Offsets {
+        Offsets { first, last }
     }
 
-    fn catch_up(holes: Vec<Hole>, max_events_per_s: u32) -> CatchUp {
+    fn catch_up(holes: Vec<Offsets>, max_events_per_s: u32) -> CatchUp {
         let settings = CatchUpSettings {
             after_events: 100,
             share: 0.5,
@@ -220,7 +217,7 @@ mod tests {
         assert!(long.is_long(101));
         long.ask_later();
         assert!(!long.is_long(101), "the source does not answer");
-        let many: Vec<Hole> = (0..100).map(|i| hole(i * 10, i * 10)).collect();
+        let many: Vec<Offsets> = (0..100).map(|i| hole(i * 10, i * 10)).collect();
         assert!(!catch_up(many, 0).is_long(101), "too many holes");
         let settings = CatchUpSettings {
             after_events: 0,

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use flight::checkpoint::{Hole, SourceCheckpoint};
+use flight::checkpoint::SourceCheckpoint;
+use flight::offsets::Offsets;
 use flight::source::SourceDescriptor;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
@@ -174,7 +175,7 @@ pub(crate) struct Start {
     /// The first offset to send.
     pub(crate) next: i64,
     /// What was passed over below that.
-    pub(crate) holes: Vec<Hole>,
+    pub(crate) holes: Vec<Offsets>,
     /// True if there was no checkpoint.
     pub(crate) first: bool,
 }
@@ -244,7 +245,7 @@ mod tests {
             source: source.into(),
             origin: 100,
             next_offset,
-            holes: vec![Hole {
+            holes: vec![Offsets {
                 first: 150,
                 last: 160,
             }],

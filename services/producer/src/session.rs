@@ -9,9 +9,10 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flight::avro::{POSITION_SCHEMA, RESENT, SUBJECT};
-use flight::checkpoint::{Hole, SourceCheckpoint};
+use flight::checkpoint::SourceCheckpoint;
 use flight::dead_letter::{DeadLetter, Place};
 use flight::kafka::topics::{self, TopicSettings};
+use flight::offsets::Offsets;
 use flight::source::BatchHeader;
 use flight::telemetry::{Contexts, TRACEPARENT, span_with_parent, traceparent_of};
 
@@ -354,7 +355,7 @@ impl Writer<'_> {
     fn go_live(&mut self, live_edge: i64) -> Result<Feed, SessionError> {
         // With the next commit, whether events come by then or not.
         self.begin()?;
-        let hole = Hole {
+        let hole = Offsets {
             first: self.next,
             last: live_edge - 1,
         };

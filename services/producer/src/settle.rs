@@ -242,7 +242,7 @@ const DOING: &str = "looking for transactions without an end";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flight::checkpoint::Hole;
+    use flight::offsets::Offsets;
     use rdkafka::Timestamp;
 
     fn undecided(source_offset: Option<i64>) -> Undecided {
@@ -258,7 +258,7 @@ mod tests {
             source: "mock".into(),
             origin: 0,
             next_offset: 100,
-            holes: vec![Hole {
+            holes: vec![Offsets {
                 first: 40,
                 last: 49,
             }],

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use flight::admin::{Admin, Readiness};
 use flight::calendar::format_instant_ms;
 use flight::metrics::Registrar;
+use flight::offsets::Offsets;
 use flight::shutdown::Shutdown;
 use prometheus::Registry;
 use serde::Serialize;
@@ -85,22 +86,13 @@ pub enum ReplayError {
     Start(String),
 }
 
-/// Consecutive offsets: both ends are included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// First offset.
-    pub first: i64,
-    /// Last offset.
-    pub last: i64,
-}
-
 /// Events that can be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     /// Name of the source.
     pub source: String,
     /// At least one; in their order, with others between them.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<Offsets>,
 }
 
 impl Range {
@@ -116,8 +108,7 @@ impl Range {
 
     /// Number of events.
     pub fn total(&self) -> u64 {
-        let count = |piece: &Piece| u64::try_from(piece.last - piece.first + 1).unwrap_or(0);
-        self.pieces.iter().map(count).sum()
+        self.pieces.iter().map(|piece| piece.count()).sum()
     }
 }
 

@@ -1,10 +1,11 @@
 //! What may be sent again: events that the source can still give and that were sent before.
 
 use flight::calendar::{format_instant_ms, parse_instant};
+use flight::offsets::{Offsets, append};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Piece, Range, ReplayError, times};
+use super::{Range, ReplayError, times};
 use crate::checkpoints::{self, Until};
 use crate::service::Context;
 
@@ -24,7 +25,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Events {
     /// By offsets: ranges in their order, apart from each other.
-    Offsets(Vec<Piece>),
+    Offsets(Vec<Offsets>),
     /// By the times at which the source placed the events.
     Times {
         /// Not before, in milliseconds UTC.
@@ -175,12 +176,12 @@ impl TryFrom<Request> for Wanted {
 }
 
 /// Ranges in their order; those that overlap, or have nothing between them, are one.
-fn pieces(mut ranges: Vec<(i64, i64)>) -> Result<Vec<Piece>, Refusal> {
+fn pieces(mut ranges: Vec<(i64, i64)>) -> Result<Vec<Offsets>, Refusal> {
     if !(1..=MOST_PIECES).contains(&ranges.len()) {
         return Err(Refusal::Count(ranges.len()));
     }
     ranges.sort_unstable();
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<Offsets> = Vec::new();
     for (first, last) in ranges {
         if first > last {
             return Err(Refusal::Reversed {
@@ -188,12 +189,7 @@ fn pieces(mut ranges: Vec<(i64, i64)>) -> Result<Vec<Piece>, Refusal> {
                 last: last.to_string(),
             });
         }
-        match pieces.last_mut() {
-            Some(before) if first <= before.last.saturating_add(1) => {
-                before.last = before.last.max(last);
-            }
-            _ => pieces.push(Piece { first, last }),
-        }
+        append(&mut pieces, Offsets { first, last });
     }
     Ok(pieces)
 }
@@ -222,7 +218,7 @@ pub(super) fn resolve(cx: &Context, wanted: &Wanted) -> Result<Range, ReplayErro
         Events::Times { from_ms, to_ms } => {
             let log = times::Log::new(cx, &source.name);
             let (first, last) = log.offsets(source.origin, end, *from_ms, *to_ms)?;
-            vec![Piece { first, last }]
+            vec![Offsets { first, last }]
         }
     };
     let range = Range {
@@ -274,7 +270,7 @@ mod tests {
     }
 
     fn offsets(pieces: &[(i64, i64)]) -> Result<Wanted, Refusal> {
-        let piece = |(first, last): &(i64, i64)| Piece {
+        let piece = |(first, last): &(i64, i64)| Offsets {
             first: *first,
             last: *last,
         };

@@ -6,7 +6,9 @@ use flight::avro::{POSITION_SCHEMA, SUBJECT};
 
 use super::pace::Pace;
 use super::sender::Sender;
-use super::{Piece, Range, ReplayError};
+use flight::offsets::Offsets;
+
+use super::{Range, ReplayError};
 use crate::encode::{Outcome, RecordEncoder};
 use crate::error::SessionError;
 use crate::kafka_client::MessageLimits;
@@ -73,7 +75,7 @@ pub(super) fn send(
 fn write(
     sender: &Sender<'_>,
     range: &Range,
-    pieces: &mut &[Piece],
+    pieces: &mut &[Offsets],
     batch: &Batch,
 ) -> Result<u64, ReplayError> {
     let at_ms = batch.header.at_ms;

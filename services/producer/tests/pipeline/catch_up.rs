@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flight::avro::RESENT;
-use flight::checkpoint::Hole;
+use flight::offsets::Offsets;
 use flight_producer::Transport;
 
 use crate::common::eventually;
@@ -41,7 +41,7 @@ async fn live_events_go_on_while_a_hole_is_filled_and_kills_double_nothing() {
     producer.wait_until_committed(OUTAGE);
     let found = checkpoint(&settings, "catching").unwrap();
     assert_eq!((found.origin, found.next_offset), (100, OUTAGE));
-    let [Hole { first, last }] = found.holes[..] else {
+    let [Offsets { first, last }] = found.holes[..] else {
         panic!("{found:?}");
     };
     assert!((1_000..OUTAGE).contains(&first), "{found:?}");

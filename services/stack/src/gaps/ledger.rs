@@ -4,10 +4,11 @@
 //! the same time each is right, and the later insert holds.
 
 use clickhouse::Row;
+use flight::offsets::{Offsets, append};
 use serde::Deserialize;
 
+use crate::verify::VerifyError;
 use crate::verify::tables::{Tables, quoted};
-use crate::verify::{Range, VerifyError};
 
 /// The table, made by the ingester's migrations.
 const LEDGER: &str = "flight_data.gap_checks";
@@ -22,7 +23,7 @@ pub(super) struct Entry {
     /// Every offset from `begin` to below this one was looked for.
     pub(super) checked_below: i64,
     /// Those that were not found.
-    pub(super) missing: Vec<Range>,
+    pub(super) missing: Vec<Offsets>,
 }
 
 #[derive(Row, Deserialize)]
@@ -52,25 +53,22 @@ pub(super) async fn last(tables: &Tables, source: &str) -> Result<Option<Entry>,
         missing: row
             .missing
             .into_iter()
-            .map(|(first, last)| Range { first, last })
+            .map(|(first, last)| Offsets { first, last })
             .collect(),
     };
     Ok(rows.into_iter().next().map(entry))
 }
 
 /// What `repair_gaps` of Airflow has written down as lost, in order and apart from each other.
-pub(super) async fn lost(tables: &Tables, source: &str) -> Result<Vec<Range>, VerifyError> {
+pub(super) async fn lost(tables: &Tables, source: &str) -> Result<Vec<Offsets>, VerifyError> {
     let sql = format!(
         "SELECT toInt64(first), toInt64(last) FROM {REPAIRS} FINAL \
          WHERE source = {} AND state = 'lost' ORDER BY first, last",
         quoted(source)
     );
-    let mut lost: Vec<Range> = Vec::new();
+    let mut lost: Vec<Offsets> = Vec::new();
     for (first, last) in tables.ask::<(i64, i64)>("what is lost", &sql).await? {
-        match lost.last_mut() {
-            Some(before) if first <= before.last + 1 => before.last = before.last.max(last),
-            _ => lost.push(Range { first, last }),
-        }
+        append(&mut lost, Offsets { first, last });
     }
     Ok(lost)
 }

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use flight::calendar::format_instant_ms;
 use flight::checkpoint::SourceCheckpoint;
+use flight::offsets::Offsets;
 use serde::Serialize;
 
 use crate::verify::kafka::Cluster;
-use crate::verify::ranges::{common, count, less, passed_over, without};
+use crate::verify::ranges::{common, count, less, without};
 use crate::verify::tables::{ROWS, Tables, quoted};
-use crate::verify::{Range, VerifyError, VerifySettings, settled};
+use crate::verify::{VerifyError, VerifySettings, settled};
 use ledger::Entry;
 use underway::Underway;
 
@@ -124,7 +125,7 @@ impl Where {
 /// What is missing of one source.
 struct Missing {
     source: String,
-    ranges: Vec<Range>,
+    ranges: Vec<Offsets>,
 }
 
 /// Checks all sources, and remembers what was found.
@@ -181,8 +182,8 @@ pub async fn check(settings: &VerifySettings, options: Options) -> Result<GapRep
 struct Checked {
     /// What is remembered: among what is missing is what is on its way or pending.
     entry: Entry,
-    gaps: Vec<Range>,
-    pending: Vec<Range>,
+    gaps: Vec<Offsets>,
+    pending: Vec<Offsets>,
 }
 
 /// Checks one source.
@@ -208,14 +209,15 @@ async fn check_source(
     let until = underway.watermark(source, next).max(from);
     let mut wanted = open;
     if until > from {
-        wanted.push(Range {
+        wanted.push(Offsets {
             first: from,
             last: until - 1,
         });
     }
     let mut holes = without(&look(tables, source, &wanted).await?, dead);
-    let passed_over = passed_over(checkpoint);
-    if !less(&holes, &passed_over).is_empty() {
+    // What the producer passed over in an outage and has not sent yet.
+    let passed_over = &checkpoint.holes;
+    if !less(&holes, passed_over).is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
         holes = without(&look(tables, source, &holes).await?, dead);
     }
@@ -236,14 +238,18 @@ async fn check_source(
         None => entry.missing.clone(),
     };
     Ok(Checked {
-        gaps: less(&absent, &passed_over),
-        pending: common(&absent, &passed_over),
+        gaps: less(&absent, passed_over),
+        pending: common(&absent, passed_over),
         entry,
     })
 }
 
 /// Which offsets of some ranges are in no row. The ranges are in their order.
-async fn look(tables: &Tables, source: &str, wanted: &[Range]) -> Result<Vec<Range>, VerifyError> {
+async fn look(
+    tables: &Tables,
+    source: &str,
+    wanted: &[Offsets],
+) -> Result<Vec<Offsets>, VerifyError> {
     let mut holes = Vec::new();
     // Neighbours are asked for together: one question a range would be many for many small ones.
     for group in ranges::groups(wanted) {
@@ -300,13 +306,13 @@ async fn describe(
 }
 
 /// A missing range, cut where it changes whether Kafka has the events.
-fn pieces(range: Range, in_kafka: &BTreeSet<i64>) -> Vec<(Range, Option<Where>)> {
+fn pieces(range: Offsets, in_kafka: &BTreeSet<i64>) -> Vec<(Offsets, Option<Where>)> {
     let absent = without(&[range], in_kafka);
     let mut pieces = Vec::new();
     let mut due = range.first;
-    let present = |first: i64, last: i64, pieces: &mut Vec<(Range, Option<Where>)>| {
+    let present = |first: i64, last: i64, pieces: &mut Vec<(Offsets, Option<Where>)>| {
         if first <= last {
-            pieces.push((Range { first, last }, Some(Where::Clickhouse)));
+            pieces.push((Offsets { first, last }, Some(Where::Clickhouse)));
         }
     };
     for piece in absent {
@@ -322,7 +328,7 @@ fn pieces(range: Range, in_kafka: &BTreeSet<i64>) -> Vec<(Range, Option<Where>)>
 async fn times_beside(
     tables: &Tables,
     source: &str,
-    ranges: &[Range],
+    ranges: &[Offsets],
 ) -> Result<Vec<(Option<i64>, Option<i64>)>, VerifyError> {
     let mut times = std::collections::HashMap::new();
     for chunk in ranges.chunks(2_000) {
@@ -355,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_cut_by_what_kafka_has() {
-        let range = Range { first: 5, last: 12 };
+        let range = Offsets { first: 5, last: 12 };
         let cut = |in_kafka: &[i64]| -> Vec<(i64, i64, &str)> {
             pieces(range, &in_kafka.iter().copied().collect())
                 .into_iter()

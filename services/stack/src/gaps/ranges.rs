@@ -1,17 +1,17 @@
 //! Ranges of offsets, sorted and apart from each other.
 
-use crate::verify::Range;
+use flight::offsets::Offsets;
 
 /// Ranges that are no farther apart than this are asked for together.
 const NEAR: i64 = 1_000_000;
 
 /// Ranges in groups of which each is one question.
-pub(super) fn groups(ranges: &[Range]) -> impl Iterator<Item = &[Range]> {
+pub(super) fn groups(ranges: &[Offsets]) -> impl Iterator<Item = &[Offsets]> {
     ranges.chunk_by(|before, next| next.first - before.last <= NEAR)
 }
 
 /// Whether an offset is in one of the ranges.
-pub(super) fn contains(ranges: &[Range], offset: i64) -> bool {
+pub(super) fn contains(ranges: &[Offsets], offset: i64) -> bool {
     let next = ranges.partition_point(|range| range.last < offset);
     ranges.get(next).is_some_and(|range| range.first <= offset)
 }
@@ -20,8 +20,8 @@ pub(super) fn contains(ranges: &[Range], offset: i64) -> bool {
 mod tests {
     use super::*;
 
-    fn ranges(ends: &[(i64, i64)]) -> Vec<Range> {
-        let range = |(first, last): &(i64, i64)| Range {
+    fn ranges(ends: &[(i64, i64)]) -> Vec<Offsets> {
+        let range = |(first, last): &(i64, i64)| Offsets {
             first: *first,
             last: *last,
         };

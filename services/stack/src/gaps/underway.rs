@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use flight::avro::{self, Decoder, RESENT};
 use flight::dead_letter::header;
+use flight::offsets::Offsets;
 use flight::registry::{RegistryClient, RegistryError};
 use rdkafka::Offset;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::ranges;
 use crate::verify::kafka::Cluster;
-use crate::verify::{PartitionLag, Range, VerifyError, VerifySettings};
+use crate::verify::{PartitionLag, VerifyError, VerifySettings};
 
 /// Clocks may disagree by so much, in milliseconds.
 const CLOCKS_MS: i64 = 10 * 60 * 1000;
@@ -99,11 +100,11 @@ pub(super) async fn in_kafka(
     cluster: &Cluster,
     settings: &VerifySettings,
     source: &str,
-    missing: &[Range],
+    missing: &[Offsets],
     since_ms: Option<i64>,
 ) -> Result<BTreeSet<i64>, VerifyError> {
     let (topic, source, missing) = (settings.topic.clone(), source.to_owned(), missing.to_vec());
-    let wanted: u64 = missing.iter().map(Range::count).sum();
+    let wanted: u64 = missing.iter().map(|range| range.count()).sum();
     let identities = Identities::new(settings)?;
     cluster
         .clone()

@@ -26,7 +26,6 @@ use crate::component::Component;
 use crate::components::Context;
 
 pub use contents::Sample;
-pub use ranges::Range;
 pub use report::{Contents, PartitionLag, PartitionReport, Report, SourceReport};
 
 use kafka::{Cluster, DeadLetterCensus};
@@ -241,9 +240,8 @@ async fn account(
     let discarded = letters.discarded.get(&checkpoint.source).unwrap_or(&empty);
     let holes = tables.holes(&checkpoint.source, origin, next).await?;
     let absent = ranges::without(&holes, dead);
-    let passed_over = ranges::passed_over(checkpoint);
-    let pending = ranges::common(&absent, &passed_over);
-    let missing = ranges::less(&absent, &passed_over);
+    let pending = ranges::common(&absent, &checkpoint.holes);
+    let missing = ranges::less(&absent, &checkpoint.holes);
     let duplicates = tables.duplicates(&checkpoint.source, origin, next).await?;
     let counts = tables
         .counts(&checkpoint.source, origin, next, partitions)

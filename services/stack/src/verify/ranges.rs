@@ -2,44 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use flight::checkpoint::{Hole, SourceCheckpoint};
-use serde::Serialize;
-
-/// Consecutive offsets, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Range {
-    /// First offset.
-    pub first: i64,
-    /// Last offset.
-    pub last: i64,
-}
-
-impl Range {
-    /// Number of offsets.
-    pub fn count(&self) -> u64 {
-        u64::try_from(self.last - self.first + 1).unwrap_or(0)
-    }
-}
-
-/// What a producer passed over in an outage and has not sent yet.
-pub(crate) fn passed_over(checkpoint: &SourceCheckpoint) -> Vec<Range> {
-    let range = |&Hole { first, last }: &Hole| Range { first, last };
-    checkpoint.holes.iter().map(range).collect()
-}
+use flight::offsets::Offsets;
 
 /// Number of offsets in ranges.
-pub(crate) fn count(ranges: &[Range]) -> u64 {
-    ranges.iter().map(Range::count).sum()
+pub(crate) fn count(ranges: &[Offsets]) -> u64 {
+    ranges.iter().map(|range| range.count()).sum()
 }
 
 /// Ranges less the offsets that are accounted for elsewhere.
-pub(crate) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range> {
+pub(crate) fn without(ranges: &[Offsets], accounted: &BTreeSet<i64>) -> Vec<Offsets> {
     let mut left = Vec::new();
     for range in ranges {
         let mut first = range.first;
         for offset in accounted.range(range.first..=range.last) {
             if *offset > first {
-                left.push(Range {
+                left.push(Offsets {
                     first,
                     last: offset - 1,
                 });
@@ -47,7 +24,7 @@ pub(crate) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range>
             first = offset + 1;
         }
         if first <= range.last {
-            left.push(Range {
+            left.push(Offsets {
                 first,
                 last: range.last,
             });
@@ -57,13 +34,13 @@ pub(crate) fn without(ranges: &[Range], accounted: &BTreeSet<i64>) -> Vec<Range>
 }
 
 /// What is in both.
-pub(crate) fn common(left: &[Range], right: &[Range]) -> Vec<Range> {
+pub(crate) fn common(left: &[Offsets], right: &[Offsets]) -> Vec<Offsets> {
     let mut common = Vec::new();
     let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
         let (first, last) = (a.first.max(b.first), a.last.min(b.last));
         if first <= last {
-            common.push(Range { first, last });
+            common.push(Offsets { first, last });
         }
         match a.last < b.last {
             true => drop(left.next()),
@@ -74,7 +51,7 @@ pub(crate) fn common(left: &[Range], right: &[Range]) -> Vec<Range> {
 }
 
 /// What of the ranges is in none of the others.
-pub(crate) fn less(ranges: &[Range], others: &[Range]) -> Vec<Range> {
+pub(crate) fn less(ranges: &[Offsets], others: &[Offsets]) -> Vec<Offsets> {
     let mut rest = Vec::new();
     let mut others = others.iter().peekable();
     for range in ranges {
@@ -84,7 +61,7 @@ pub(crate) fn less(ranges: &[Range], others: &[Range]) -> Vec<Range> {
                 break;
             }
             if first < other.first {
-                rest.push(Range {
+                rest.push(Offsets {
                     first,
                     last: other.first - 1,
                 });
@@ -97,7 +74,7 @@ pub(crate) fn less(ranges: &[Range], others: &[Range]) -> Vec<Range> {
             others.next();
         }
         if first <= range.last {
-            rest.push(Range {
+            rest.push(Offsets {
                 first,
                 last: range.last,
             });
@@ -110,8 +87,8 @@ pub(crate) fn less(ranges: &[Range], others: &[Range]) -> Vec<Range> {
 mod tests {
     use super::*;
 
-    fn ranges(ends: &[(i64, i64)]) -> Vec<Range> {
-        let range = |(first, last): &(i64, i64)| Range {
+    fn ranges(ends: &[(i64, i64)]) -> Vec<Offsets> {
+        let range = |(first, last): &(i64, i64)| Offsets {
             first: *first,
             last: *last,
         };
@@ -121,8 +98,8 @@ mod tests {
     #[test]
     fn dead_letters_fill_holes() {
         let holes = [
-            Range { first: 5, last: 9 },
-            Range {
+            Offsets { first: 5, last: 9 },
+            Offsets {
                 first: 20,
                 last: 20,
             },
@@ -130,7 +107,7 @@ mod tests {
         let left = without(&holes, &BTreeSet::from([5, 7, 20, 99]));
         assert_eq!(
             left,
-            [Range { first: 6, last: 6 }, Range { first: 8, last: 9 }]
+            [Offsets { first: 6, last: 6 }, Offsets { first: 8, last: 9 }]
         );
         assert_eq!(without(&holes, &BTreeSet::new()), holes);
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use flight::offsets::Offsets;
 use serde::Serialize;
-
-use super::ranges::Range;
 
 /// The whole account.
 #[derive(Debug, Clone, Serialize)]
@@ -44,11 +43,11 @@ pub struct SourceReport {
     /// and not missing.
     pub pending_count: u64,
     /// The first hundred ranges of them.
-    pub pending: Vec<Range>,
+    pub pending: Vec<Offsets>,
     /// Offsets that are neither in the tables, nor among the dead letters, nor pending.
     pub missing_count: u64,
     /// The first hundred ranges of them.
-    pub missing: Vec<Range>,
+    pub missing: Vec<Offsets>,
     /// Offsets that are in the tables more than once.
     pub duplicated_count: u64,
     /// The first hundred of them.

@@ -2,10 +2,11 @@
 //! buckets that are not whole are looked into.
 
 use clickhouse::{Client, Row};
+use flight::offsets::{Offsets, append};
 use flight::position::Position;
 use serde::Deserialize;
 
-use super::{PartitionReport, Range, VerifyError, VerifySettings};
+use super::{PartitionReport, VerifyError, VerifySettings};
 
 /// The rows of all tables together.
 pub(crate) const ROWS: &str = "flight_data.flight_positions_all";
@@ -135,30 +136,28 @@ impl Tables {
         source: &str,
         origin: i64,
         next: i64,
-    ) -> Result<Vec<Range>, VerifyError> {
-        let mut holes: Vec<Range> = Vec::new();
+    ) -> Result<Vec<Offsets>, VerifyError> {
+        let mut holes: Vec<Offsets> = Vec::new();
         let mut due = origin;
         for bucket in self.buckets(source, origin, next).await? {
             let first = (bucket.bucket * BUCKET).max(origin);
             let end = ((bucket.bucket + 1) * BUCKET).min(next);
             if first > due {
-                holes.push(Range {
-                    first: due,
-                    last: first - 1,
-                });
+                let last = first - 1;
+                append(&mut holes, Offsets { first: due, last });
             }
             if (bucket.distinct as i64) < end - first {
-                holes.extend(self.holes_within(source, first, end).await?);
+                for hole in self.holes_within(source, first, end).await? {
+                    append(&mut holes, hole);
+                }
             }
             due = end;
         }
         if due < next {
-            holes.push(Range {
-                first: due,
-                last: next - 1,
-            });
+            let last = next - 1;
+            append(&mut holes, Offsets { first: due, last });
         }
-        Ok(joined(holes))
+        Ok(holes)
     }
 
     async fn holes_within(
@@ -166,7 +165,7 @@ impl Tables {
         source: &str,
         first: i64,
         end: i64,
-    ) -> Result<Vec<Range>, VerifyError> {
+    ) -> Result<Vec<Offsets>, VerifyError> {
         let sql = format!(
             "SELECT DISTINCT toInt64(source_offset) AS o FROM {ROWS} WHERE {} ORDER BY o",
             within(source, first, end)
@@ -175,7 +174,7 @@ impl Tables {
         let mut due = first;
         for offset in self.ask::<i64>("offsets", &sql).await? {
             if offset > due {
-                holes.push(Range {
+                holes.push(Offsets {
                     first: due,
                     last: offset - 1,
                 });
@@ -183,7 +182,7 @@ impl Tables {
             due = offset + 1;
         }
         if due < end {
-            holes.push(Range {
+            holes.push(Offsets {
                 first: due,
                 last: end - 1,
             });
@@ -282,34 +281,4 @@ fn within(source: &str, first: i64, end: i64) -> String {
 
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-/// Ranges that touch become one.
-fn joined(ranges: Vec<Range>) -> Vec<Range> {
-    let mut joined: Vec<Range> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(before) if before.last + 1 == range.first => before.last = range.last,
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holes_that_touch_are_one() {
-        let ranges = vec![
-            Range { first: 1, last: 2 },
-            Range { first: 3, last: 5 },
-            Range { first: 9, last: 9 },
-        ];
-        assert_eq!(
-            joined(ranges),
-            [Range { first: 1, last: 5 }, Range { first: 9, last: 9 }]
-        );
-    }
 }
