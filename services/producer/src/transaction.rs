@@ -7,6 +7,7 @@ use flight::admin::Readiness;
 use flight::kafka::{KafkaError, KafkaSettings, Trouble};
 use flight::shutdown::Shutdown;
 use rdkafka::Message;
+use rdkafka::bindings as ffi;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -19,6 +20,8 @@ use crate::service::Context;
 
 /// One call into the client blocks for so long at most, so that a stop is noticed.
 const SLICE: Duration = Duration::from_millis(500);
+/// The same while records are being written.
+const FLUSH: Duration = Duration::from_millis(50);
 /// After the wish to stop, a commit may take so long; then it is given up.
 const DRAIN_COMMIT: Duration = Duration::from_secs(6);
 /// Without an answer for so long, Kafka counts as away.
@@ -248,8 +251,10 @@ impl Transactor {
             doing,
             seconds: began.elapsed().as_secs(),
         };
+        if !self.flush(&mut expired) {
+            return Err(timeout());
+        }
         loop {
-            // It waits for the records that are queued, and sends them without their linger time.
             match self.producer.commit_transaction(SLICE) {
                 Ok(()) => return Ok(()),
                 // Calling again resumes the same commit.
@@ -260,11 +265,19 @@ impl Transactor {
         }
     }
 
-    /// Waits until everything is written; false if that takes too long.
+    /// Sends what is queued without its linger time, and waits until everything is written; false if that takes
+    /// too long.
     fn flush(&self, mut expired: impl FnMut() -> bool) -> bool {
-        // The client's own flush would wait in steps of 100 ms.
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
+        let client = self.producer.client().native_ptr();
+        let slice_ms = FLUSH.as_millis() as i32;
+        // The same call of the Rust client, which its commit makes too, looks only each 100 ms whether all is
+        // written: half of what a transaction may last. This one returns at once.
+        // SAFETY: the client lives as long as `self`.
+        while unsafe { ffi::rd_kafka_flush(client, slice_ms) }
+            != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            // A record that failed counts until it was told of.
+            self.poll();
             if expired() {
                 return false;
             }

@@ -27,8 +27,9 @@ pub const GROUP: Group = Group {
     run,
 };
 
-/// Events of one run.
-const EVENTS: u64 = 1_500_000;
+/// Events of one run: whole transactions of 17 frames. What follows a source cannot know that nothing comes after
+/// the last event, and would wait for the rest of its interval.
+const EVENTS: u64 = 30 * 17 * 3_000;
 /// Records before the first round, so that the broker's compiler has seen its hot path.
 const WARM_UP: usize = 500_000;
 /// What the rate must be of librdkafka's own.

@@ -65,7 +65,8 @@ pub fn produce(cluster: &Cluster<'_>, name: &str, events: &Arc<Events>) -> Resul
             .spawn(async move { run_local(source, settings, &admin, shutdown).await })
     };
     let began = Instant::now();
-    while !admin.readiness().is_ready() {
+    // Before it has begun it has declared nothing that could be unmet.
+    while counter(&admin, "flight_producer_sessions_total") < 1 || !admin.readiness().is_ready() {
         ensure!(
             began.elapsed() < LIMIT && !task.is_finished(),
             "the producer is not ready: {:?}",
@@ -99,10 +100,12 @@ pub fn produce(cluster: &Cluster<'_>, name: &str, events: &Arc<Events>) -> Resul
 }
 
 fn committed(admin: &Admin) -> u64 {
+    counter(admin, "flight_producer_events_committed_total")
+}
+
+fn counter(admin: &Admin, name: &str) -> u64 {
     let families = admin.gather();
-    let family = families
-        .iter()
-        .find(|family| family.name() == "flight_producer_events_committed_total");
+    let family = families.iter().find(|family| family.name() == name);
     family
         .and_then(|family| family.get_metric().first())
         .map_or(0, |metric| metric.get_counter().get_value() as u64)
