@@ -118,6 +118,8 @@ impl Producer {
             .env("FLIGHT_PRODUCER_SOURCE__URL", stack.url(Component::Mock))
             .env("FLIGHT_PRODUCER_SOURCE__TRANSPORT", transport)
             .env("FLIGHT_PRODUCER_SOURCE__INITIAL_OFFSET", "0")
+            // In their order: what it is behind by would else be left for later.
+            .env("FLIGHT_PRODUCER_CATCH_UP__AFTER_EVENTS", "0")
             .env("FLIGHT_PRODUCER_KAFKA__BROKERS", stack.brokers())
             .env("FLIGHT_PRODUCER_REGISTRY__URL", stack.registry_url())
             .stdin(Stdio::null())
