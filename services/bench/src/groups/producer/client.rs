@@ -86,21 +86,30 @@ pub fn produce(
             let is_late =
                 open % 3_000 == 0 && began.is_some_and(|began| began.elapsed() >= COMMIT_INTERVAL);
             if mode == Mode::Transactions && (open >= COMMIT_EVENTS || is_late) {
-                handle.flush(&producer)?;
+                flush(&producer)?;
                 producer.commit_transaction(LIMIT)?;
                 (began, open) = (None, 0);
             }
         }
-        match began {
-            Some(_) => {
-                handle.flush(&producer)?;
-                producer.commit_transaction(LIMIT)?;
-            }
-            None => handle.flush(&producer)?,
+        flush(&producer)?;
+        if began.is_some() {
+            producer.commit_transaction(LIMIT)?;
         }
         ensure!(producer.in_flight_count() == 0, "not everything was sent");
         Ok(count as u64)
     })
+}
+
+/// librdkafka's own, as flight-producer's: the Rust client looks only each 100 ms whether all is written.
+fn flush(producer: &BaseProducer) -> Result<()> {
+    let client = producer.client().native_ptr();
+    // SAFETY: the client lives.
+    let result = unsafe { ffi::rd_kafka_flush(client, LIMIT.as_millis() as i32) };
+    ensure!(
+        result == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+        "not everything was written within {LIMIT:?}: {result:?}"
+    );
+    Ok(())
 }
 
 /// A topic as librdkafka's plain call wants it.
@@ -119,18 +128,6 @@ impl Handle {
         };
         ensure!(!handle.is_null(), "librdkafka refuses topic {topic}");
         Ok(Self(handle))
-    }
-
-    /// librdkafka's own, as flight-producer's: the Rust client looks only each 100 ms whether all is written.
-    fn flush(&self, producer: &BaseProducer) -> Result<()> {
-        let client = producer.client().native_ptr();
-        // SAFETY: the client lives.
-        let result = unsafe { ffi::rd_kafka_flush(client, LIMIT.as_millis() as i32) };
-        ensure!(
-            result == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-            "not everything was written within {LIMIT:?}: {result:?}"
-        );
-        Ok(())
     }
 
     fn send(&self, producer: &BaseProducer, key: &[u8], value: &[u8]) -> Result<()> {
