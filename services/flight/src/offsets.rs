@@ -23,6 +23,11 @@ impl Offsets {
     }
 }
 
+/// Number of offsets in a list.
+pub fn count(list: &[Offsets]) -> u64 {
+    list.iter().map(|offsets| offsets.count()).sum()
+}
+
 /// Adds offsets to a list that is in ascending order, none of which begins behind them. They are one with the
 /// last of it if they overlap, or have nothing between them.
 pub fn append(list: &mut Vec<Offsets>, next: Offsets) {

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use flight::offsets::{Offsets, append};
+use flight::offsets::{Offsets, append, count};
 
 use crate::encode::RecordEncoder;
 use crate::replay::Pace;
@@ -92,7 +92,7 @@ impl CatchUp {
 
     /// Number of events that are still to be sent.
     pub(crate) fn pending(&self) -> u64 {
-        self.holes.iter().map(|hole| hole.count()).sum()
+        count(&self.holes)
     }
 
     /// From when on events of a hole may be written; `None` if there are none, or not in this transaction.
@@ -183,9 +183,8 @@ pub(crate) fn reachable(holes: Vec<Offsets>, origin: i64) -> Vec<Offsets> {
         .map(|hole| cut(*hole))
         .collect();
     if left != holes {
-        let events = |holes: &[Offsets]| holes.iter().map(|hole| hole.count()).sum::<u64>();
         tracing::error!(
-            events = events(&holes) - events(&left),
+            events = count(&holes) - count(&left),
             origin,
             "the source has forgotten events that were passed over in an outage: they are missing"
         );

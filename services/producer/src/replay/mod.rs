@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use flight::admin::{Admin, Readiness};
 use flight::calendar::format_instant_ms;
 use flight::metrics::Registrar;
-use flight::offsets::Offsets;
+use flight::offsets::{Offsets, count};
 use flight::shutdown::Shutdown;
 use prometheus::Registry;
 use serde::Serialize;
@@ -108,7 +108,7 @@ impl Range {
 
     /// Number of events.
     pub fn total(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.count()).sum()
+        count(&self.pieces)
     }
 }
 

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use flight::calendar::format_instant_ms;
 use flight::checkpoint::SourceCheckpoint;
-use flight::offsets::Offsets;
+use flight::offsets::{Offsets, count};
 use serde::Serialize;
 
 use crate::verify::kafka::Cluster;
-use crate::verify::ranges::{common, count, less, without};
+use crate::verify::ranges::{common, less, without};
 use crate::verify::tables::{ROWS, Tables, quoted};
 use crate::verify::{VerifyError, VerifySettings, settled};
 use ledger::Entry;

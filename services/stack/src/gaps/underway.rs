@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flight::avro::{self, Decoder, RESENT};
 use flight::dead_letter::header;
-use flight::offsets::Offsets;
+use flight::offsets::{self, Offsets};
 use flight::registry::{RegistryClient, RegistryError};
 use rdkafka::Offset;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -104,7 +104,7 @@ pub(super) async fn in_kafka(
     since_ms: Option<i64>,
 ) -> Result<BTreeSet<i64>, VerifyError> {
     let (topic, source, missing) = (settings.topic.clone(), source.to_owned(), missing.to_vec());
-    let wanted: u64 = missing.iter().map(|range| range.count()).sum();
+    let wanted = offsets::count(&missing);
     let identities = Identities::new(settings)?;
     cluster
         .clone()

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use flight::checkpoint::SourceCheckpoint;
 use flight::clickhouse::ClickhouseSettings;
 use flight::kafka::KafkaSettings;
+use flight::offsets;
 use flight::registry::RegistrySettings;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -257,9 +258,9 @@ async fn account(
         expected: next - origin,
         seen: counts.iter().map(|p| p.seen).sum(),
         distinct: counts.iter().map(|p| p.distinct).sum(),
-        pending_count: ranges::count(&pending),
+        pending_count: offsets::count(&pending),
         pending: pending.into_iter().take(LISTED).collect(),
-        missing_count: ranges::count(&missing),
+        missing_count: offsets::count(&missing),
         missing: missing.into_iter().take(LISTED).collect(),
         duplicated_count: duplicates.len() as u64,
         duplicated: duplicates.into_iter().take(LISTED).collect(),

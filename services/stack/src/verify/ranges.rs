@@ -4,11 +4,6 @@ use std::collections::BTreeSet;
 
 use flight::offsets::Offsets;
 
-/// Number of offsets in ranges.
-pub(crate) fn count(ranges: &[Offsets]) -> u64 {
-    ranges.iter().map(|range| range.count()).sum()
-}
-
 /// Ranges less the offsets that are accounted for elsewhere.
 pub(crate) fn without(ranges: &[Offsets], accounted: &BTreeSet<i64>) -> Vec<Offsets> {
     let mut left = Vec::new();
